@@ -1,0 +1,167 @@
+"""The run directory: what a run leaves behind, written whole or not at all.
+
+recipe.json          the recipe
+metrics.jsonl        one event a line
+state/step-NNNNNNNN/ what resume needs: tensors.safetensors and state.json, with checksums
+weights.safetensors  the weights, and in its metadata what they are
+evaluation.json      the last evaluation
+report.html          the report
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from resnetkit.errors import BadRequest, DamagedFile
+from resnetkit.home import atomic_write, read_json, sync_folder, write_json
+from resnetkit.recipe import Recipe, read_recipe, recipe_to_json
+
+RECIPE, METRICS, STATE = "recipe.json", "metrics.jsonl", "state"
+WEIGHTS, EVALUATION, REPORT = "weights.safetensors", "evaluation.json", "report.html"
+METADATA_KEY = "resnetkit"  # one key only: safetensors does not keep the order of several
+KEPT_STATES = 2  # the newest, and the one before in case the newest is damaged
+
+
+@dataclass(frozen=True)
+class State:
+    """What a run goes on from."""
+
+    step: int  # steps done
+    tensors: dict[str, Tensor]
+    facts: dict[str, Any]  # plain JSON data
+
+
+def start_run(run: Path, recipe: Recipe) -> None:
+    """Make a new run directory for a recipe; BadRequest if something is there already."""
+    if run.exists() and (not run.is_dir() or any(run.iterdir())):
+        raise BadRequest(f"{run} is not empty", "next: --resume goes on with the run in it, or give another --out")
+    run.mkdir(parents=True, exist_ok=True)
+    write_json(run / RECIPE, recipe_to_json(recipe))
+
+
+def run_recipe(run: Path) -> Recipe:
+    """Return the recipe of a run directory; BadRequest where there is none."""
+    if not (run / RECIPE).is_file():
+        raise BadRequest(f"{run} is not a run directory", f"expected a file {RECIPE} in it")
+    return read_recipe(read_json(run / RECIPE))
+
+
+def append_event(run: Path, event: Mapping[str, Any]) -> None:
+    """Add one line to metrics.jsonl."""
+    with (run / METRICS).open("a", encoding="utf-8") as file:
+        file.write(json.dumps(event) + "\n")
+
+
+def read_events(run: Path) -> list[dict[str, Any]]:
+    """Return the events of metrics.jsonl; a last line cut off by a kill is left out."""
+    path = run / METRICS
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    try:
+        return [json.loads(line) for line in whole]
+    except json.JSONDecodeError as error:
+        raise DamagedFile(f"{path} has a line that is not JSON", f"{error}") from error
+
+
+def drop_redone_events(run: Path, step: int) -> None:
+    """Take out the events of what a run resumed after `step` steps does again.
+
+    These are all later events, and what is evaluated at this very step: that comes after the save.
+    """
+    kept = [
+        event
+        for event in read_events(run)
+        if event["step"] < step or (event["step"] == step and event["event"] not in ("eval", "test"))
+    ]
+    with atomic_write(run / METRICS) as file:
+        file.writelines((json.dumps(event) + "\n").encode() for event in kept)
+
+
+def save_state(run: Path, state: State) -> Path:
+    """Save a state beside the earlier ones, whole or not at all, and drop all but the newest two."""
+    folder = run / STATE
+    folder.mkdir(exist_ok=True)
+    final = folder / f"step-{state.step:08d}"
+    temporary = folder / f".{final.name}.{secrets.token_hex(4)}"
+    temporary.mkdir()
+    try:
+        payload = safetensors.torch.save({name: value.contiguous() for name, value in state.tensors.items()})
+        with atomic_write(temporary / "tensors.safetensors") as file:
+            file.write(payload)
+        facts = {"step": state.step, "tensors_sha256": hashlib.sha256(payload).hexdigest(), **state.facts}
+        write_json(temporary / "state.json", {"sha256": json_sha256(facts), "state": facts})
+        if final.exists():  # the same step saved again, after a resume
+            shutil.rmtree(final)
+        temporary.replace(final)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    sync_folder(folder)
+    drop_old_states(folder)
+    return final
+
+
+def drop_old_states(folder: Path) -> None:
+    """Keep the newest states; remove older ones and what a kill left half-written."""
+    states = sorted(folder.glob("step-*"))
+    for old in [*states[:-KEPT_STATES], *folder.glob(".step-*")]:
+        shutil.rmtree(old)
+
+
+def load_state(run: Path) -> State | None:
+    """Return the newest state, None where there is none; DamagedFile when its checksum is wrong."""
+    states = sorted((run / STATE).glob("step-*"))
+    return read_state(states[-1]) if states else None
+
+
+def read_state(folder: Path) -> State:
+    """Read one saved state and check it."""
+    wrapper = read_json(folder / "state.json")
+    facts = wrapper.get("state") if isinstance(wrapper, dict) else None
+    if not isinstance(facts, dict) or json_sha256(facts) != wrapper.get("sha256"):
+        raise DamagedFile(f"{folder / 'state.json'} does not have its checksum")
+    payload = (folder / "tensors.safetensors").read_bytes()
+    found = hashlib.sha256(payload).hexdigest()
+    if found != facts["tensors_sha256"]:
+        raise DamagedFile(
+            f"{folder / 'tensors.safetensors'} does not have its checksum",
+            f"got sha256 {found}",
+            f"expected {facts['tensors_sha256']}",
+        )
+    return State(facts["step"], safetensors.torch.load(payload), facts)
+
+
+def json_sha256(data: object) -> str:
+    """Return the SHA-256 of JSON data in one canonical form."""
+    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
+    """Write weights that describe themselves; equal input gives an equal file.  Returns its SHA-256."""
+    plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
+    payload = safetensors.torch.save(plain, {METADATA_KEY: json.dumps(metadata)})
+    with atomic_write(path) as file:
+        file.write(payload)
+    return hashlib.sha256(payload).hexdigest()
+
+
+def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
+    """Read a safetensors file: its tensors, and our metadata or None for a foreign file."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = (file.metadata() or {}).get(METADATA_KEY)
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise DamagedFile(f"{path} is not a whole safetensors file", f"{error}") from error
+    return tensors, json.loads(metadata) if metadata else None

@@ -1,0 +1,220 @@
+"""The command line: argv becomes one function call a command; errors become one block and an exit code.
+
+Nothing heavy is imported before the arguments are right, so that help and refusals answer at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from resnetkit import __version__
+from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
+
+DEBUG = "--debug"
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are BadRequests that offer the nearest command or option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Refuse the arguments."""
+        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
+            message = f"unknown option or argument {unknown[1]!r}{did_you_mean(unknown[1], self.all_options())}"
+        if choice := re.match(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
+            known = re.findall(r"'(.*?)'", choice[3])
+            near = did_you_mean(choice[2], known)
+            message = f"{choice[1]}: expected one of {', '.join(known)}, got {choice[2]!r}{near}"
+        raise BadRequest(message, f"next: {self.prog} --help")
+
+    def all_options(self) -> list[str]:
+        """Return the option strings of this parser and of its commands, which report unknown ones to it."""
+        options = list(self._option_string_actions)
+        for action in self._actions:
+            for parser in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
+                options += parser.all_options()
+        return options
+
+
+def build_parser() -> Parser:
+    """Build the parser of all commands."""
+    parser = Parser(
+        prog="resnetkit",
+        description="Residual networks: published recipes, exact resume, numbers anybody can check.",
+        epilog="A model is a run directory, a weights file or a zoo name.  resnetkit COMMAND --help says more.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"resnetkit {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
+    for add in (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_report):
+        command = add(commands)
+        command.allow_abbrev = False
+        command.add_argument(DEBUG, action="store_true", help="show the traceback of an error")
+    return parser
+
+
+Commands = Any  # argparse keeps the type of add_subparsers to itself
+
+
+def add_command(commands: Commands, name: str, text: str) -> Parser:
+    """Add one command; its first sentence is its line in the list."""
+    parser: Parser = commands.add_parser(name, help=text.partition(".")[0], description=text)
+    return parser
+
+
+def add_zoo(commands: Commands) -> Parser:
+    """List the published nets."""
+    text = "List the nets of the ResNet page and of the paper. Parameters and multiply-adds are counted now."
+    parser = add_command(commands, "zoo", text)
+    add_json(parser)
+    return parser
+
+
+def add_show(commands: Commands) -> Parser:
+    """Show a recipe."""
+    parser = add_command(commands, "show", "Show a complete recipe and what it costs.")
+    parser.add_argument("recipe", help="a recipe's name, or a recipe.json")
+    add_overrides(parser)
+    add_json(parser)
+    return parser
+
+
+def add_data(commands: Commands) -> Parser:
+    """Fetch a data set."""
+    parser = add_command(commands, "data", "Fetch a data set, verify it and say where it is.")
+    parser.add_argument("name", help="cifar10")
+    parser.add_argument("--from", dest="source", metavar="FILE|DIR",
+                        help="an official archive, python or binary, or its extracted folder")  # fmt: skip
+    parser.add_argument("--samples", metavar="DIR", help="write a test image of each class there, as PNG")
+    return parser
+
+
+def add_train(commands: Commands) -> Parser:
+    """Train by a recipe."""
+    text = "Train by a recipe into a run directory. Ctrl-C saves first; --resume goes on exactly there."
+    parser = add_command(commands, "train", text)
+    parser.add_argument("recipe", nargs="?", help="a recipe's name, or a recipe.json; with --resume that of the run")
+    parser.add_argument("--data", metavar="NAME", help="the data to train on, instead of the recipe's")
+    parser.add_argument("--out", metavar="RUN", help="the run directory (default: runs/RECIPE, or the next free name)")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--seed", type=int, metavar="N", help="the same as --set seed=N")
+    parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
+    parser.add_argument("--tensorboard", action="store_true", help="also write events for TensorBoard into the run")
+    add_overrides(parser)
+    add_device(parser)
+    return parser
+
+
+def add_evaluate(commands: Commands) -> Parser:
+    """Evaluate a model."""
+    parser = add_command(commands, "evaluate", "Evaluate a model on every test image, each exactly once.")
+    add_model(parser)
+    parser.add_argument("--data", metavar="NAME", default="cifar10", help="default: cifar10")
+    parser.add_argument("--predictions", metavar="FILE", help="write one line an image there, as CSV")
+    add_json(parser)
+    add_device(parser)
+    return parser
+
+
+def add_predict(commands: Commands) -> Parser:
+    """Predict image files."""
+    parser = add_command(
+        commands, "predict", "Name what is on images. A file that cannot be read is named and the rest goes on."
+    )
+    add_model(parser)
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help="files, folders, or - for an image on standard input"
+    )
+    parser.add_argument("--top", type=positive, default=5, metavar="K", help="classes an image (default: 5)")
+    parser.add_argument("--class-names", metavar="NAME|FILE",
+                        help="for weights without names: a data set's name, or a file with a class a line")  # fmt: skip
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON line an image")
+    add_device(parser)
+    return parser
+
+
+def add_report(commands: Commands) -> Parser:
+    """Write a run's report."""
+    parser = add_command(commands, "report", "Write report.html of a run anew and say where it is.")
+    parser.add_argument("run", help="a run directory")
+    return parser
+
+
+def add_model(parser: Parser) -> None:
+    """Add the model, and what a foreign file does not say."""
+    parser.add_argument("model", help="a run directory, a weights file or a zoo name")
+    for name, what in (("--mean", "subtracted from"), ("--std", "which divides")):
+        parser.add_argument(name, type=float, nargs="+", metavar="X",
+                            help=f"one number a channel, {what} pixels in [0, 1]")  # fmt: skip
+    parser.add_argument("--plain", action="store_true", help="a foreign file's net has no shortcuts")
+    parser.add_argument("--stride-style", choices=("pytorch", "caffe"), default="pytorch",
+                        help="where a foreign file's bottlenecks have their stride: 3x3 or first 1x1")  # fmt: skip
+
+
+def add_overrides(parser: Parser) -> None:
+    """Add the one way to change a recipe."""
+    parser.add_argument("--set", dest="overrides", action="extend", nargs="+", default=[], metavar="field.path=value",
+                        help="change the recipe, as in --set optim.lr=0.2 total_epochs=3")  # fmt: skip
+
+
+def add_json(parser: Parser) -> None:
+    """Add --json."""
+    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
+
+
+def add_device(parser: Parser) -> None:
+    """Add --device."""
+    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+
+
+def positive(text: str) -> int:
+    """Read a whole number above 0."""
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
+    return int(text)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return run(words)
+    except BrokenPipeError:
+        # The reader of our output has left; nothing can be said any more, not even while shutting down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (Exception, KeyboardInterrupt) as error:
+        if DEBUG in words:
+            raise
+        text, exit_code = describe(error)
+        print(f"error: {text}", file=sys.stderr)
+        return exit_code
+
+
+def run(words: list[str]) -> int:
+    """Parse, and call the command with its arguments by name."""
+    arguments = vars(build_parser().parse_args(words or ["--help"]))
+    name = arguments.pop("command")
+    arguments.pop("debug")
+    from resnetkit import commands
+
+    return commands.COMMANDS[name](**arguments)
+
+
+def describe(error: BaseException) -> tuple[str, int]:
+    """Return an error's block and exit code; one of ours says both itself."""
+    match error:
+        case ResnetkitError():
+            return str(error), error.exit_code
+        case KeyboardInterrupt():
+            return "interrupted; nothing was left half-written", 130
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}", 1
+        case _:
+            next_step = f"next: {DEBUG} shows the traceback; please report it"
+            return f"unexpected {type(error).__name__}: {error}\n  {next_step}", 1

@@ -1,0 +1,353 @@
+"""One function a command: plain arguments in, output printed, exit code returned."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from resnetkit import checkpoint
+from resnetkit.data.sources import load_dataset, write_samples
+from resnetkit.data.spec import DATASETS, ArrayDataset
+from resnetkit.errors import BadRequest, WeightsError
+from resnetkit.evaluate import Evaluation
+from resnetkit.evaluate import evaluate as evaluate_model
+from resnetkit.home import atomic_write, home, read_json
+from resnetkit.load import LoadedModel, load_model
+from resnetkit.models import ResNet, find_architecture
+from resnetkit.models.counting import count
+from resnetkit.models.resnet import StrideStyle
+from resnetkit.predict import Prediction, Unreadable, find_images
+from resnetkit.predict import predict as predict_files
+from resnetkit.progress import StepProgress, duration
+from resnetkit.provenance import provenance
+from resnetkit.recipe import Recipe, recipe_to_json
+from resnetkit.recipes import load_recipe
+from resnetkit.report import write_report
+from resnetkit.tracking import tensorboard_writer
+from resnetkit.train import train as train_run
+from resnetkit.zoo import zoo_rows
+
+OUT = Console(soft_wrap=True, highlight=False, markup=False)
+
+
+def zoo(as_json: bool) -> int:
+    """Print the published nets."""
+    rows = zoo_rows()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    columns = ("name", "net", "classes", "input", "params", "MACs", "MACs as the page", "top-1 %", "top-5 %", "source")
+    title = "Parameters and multiply-adds (MACs) are counted now; top-1 and top-5 are as published."
+    table = Table(*columns, title=title, title_style="", title_justify="left")
+    for row in rows:
+        published = ["" if row[key] is None else f"{row[key]:.2%}"[:-1] for key in ("top1", "top5")]
+        costs = [f"{row[key]:,}" for key in ("params", "macs", "macs_page")]
+        size = f"{row['image_size']} px"
+        table.add_row(row["name"], row["model"], f"{row['num_classes']}", size, *costs, *published, row["source"])
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    return 0
+
+
+def show(recipe: str, overrides: list[str], as_json: bool) -> int:
+    """Print a complete recipe and what it costs."""
+    chosen = load_recipe(recipe, overrides)
+    if as_json:
+        print(json.dumps(recipe_to_json(chosen), indent=1))
+        return 0
+    for path, value in flatten(recipe_to_json(chosen)):
+        OUT.print(f"{path:28} {value}")
+    OUT.print(f"\n{recipe_cost(chosen)}")
+    return 0
+
+
+def flatten(data: Any, path: str = "") -> list[tuple[str, str]]:
+    """List the leaves of JSON data by path, as an override would name them."""
+    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else None
+    if inner is None or not data or all(isinstance(item, float | int) for item in data):
+        return [(path, json.dumps(data))]
+    rows: list[tuple[str, str]] = []
+    for name, value in inner:
+        rows += flatten(value, f"{path}.{name}" if path else str(name))
+    return rows
+
+
+def recipe_cost(recipe: Recipe) -> str:
+    """Say what a recipe costs in steps, images and arithmetic."""
+    spec = DATASETS[recipe.data]
+    train_images = spec.train_images - recipe.val_images
+    steps_per_epoch = math.ceil(train_images / recipe.batch_size)
+    steps = recipe.total_steps or round((recipe.total_epochs or 0) * steps_per_epoch)
+    epochs = steps / steps_per_epoch
+    arch = replace(find_architecture(recipe.model), num_classes=len(spec.class_names))
+    cost = count(lambda: ResNet(arch), spec.side)
+    flops = 2 * 3 * cost.macs * train_images * epochs  # a backward pass costs two forward passes
+    return (
+        f"{steps:,} steps of {recipe.batch_size} images: {epochs:,.1f} epochs of {train_images:,}; "
+        f"{cost.params:,} parameters, {cost.macs:,} multiply-adds an image, {flops / 1e15:,.3f} PFLOP of training"
+    )
+
+
+def data(name: str, source: str | None, samples: str | None) -> int:
+    """Fetch and verify a data set."""
+    dataset = load_dataset(name, source=Path(source) if source else None)
+    OUT.print(f"{name}: {len(dataset.train.images):,} training and {len(dataset.test.images):,} test images")
+    OUT.print(f"sha256 {dataset.sha256}, as expected")
+    OUT.print(f"kept in {home() / 'data' / name}")
+    if samples:
+        for path in write_samples(dataset, Path(samples)):
+            OUT.print(f"wrote {path}")
+    return 0
+
+
+def train(
+    recipe: str | None,
+    data: str | None,
+    out: str | None,
+    resume: bool,
+    seed: int | None,
+    max_steps: int | None,
+    tensorboard: bool,
+    overrides: list[str],
+    device: str | None,
+) -> int:
+    """Train, evaluate and report."""
+    extra = [f"data={data}"] * (data is not None) + [f"seed={seed}"] * (seed is not None)
+    chosen, run = choose_run(recipe, out, resume, [*overrides, *extra])
+    track = tensorboard_writer(run) if tensorboard else lambda event: None
+    where = choose_device(device)
+    dataset = load_dataset(chosen.data)
+    OUT.print(f"{chosen.name} on {chosen.data}, {where}, into {run}\n{recipe_cost(chosen)}")
+    started = time.monotonic()
+    outcome = train_run(chosen, dataset, run, resume=resume, device=where, max_steps=max_steps, on_event=track)
+    if outcome is None:
+        OUT.print(f"stopped after step {max_steps}, as asked; next: resnetkit train --resume --out {run}")
+        return 0
+    OUT.print(f"trained and evaluated in {duration(time.monotonic() - started)}")
+    write_report(run, dataset.test.images)
+    print_run(run, outcome.top1)
+    return 0
+
+
+def choose_run(recipe: str | None, out: str | None, resume: bool, overrides: list[str]) -> tuple[Recipe, Path]:
+    """Return the recipe and the run directory that the arguments name."""
+    if resume:
+        if out is None:
+            raise BadRequest("--resume: expected --out RUN, the run to go on with")
+        run = Path(out)
+        stored = checkpoint.run_recipe(run)
+        return load_recipe(recipe or str(run / checkpoint.RECIPE), overrides) if recipe or overrides else stored, run
+    if recipe is None:
+        raise BadRequest("train: expected a recipe", "next: resnetkit train quickstart, or --resume --out RUN")
+    chosen = load_recipe(recipe, overrides)
+    return chosen, Path(out) if out else free_run(chosen.name)
+
+
+def free_run(name: str) -> Path:
+    """Return the first of runs/NAME, runs/NAME-2, ... that does not exist."""
+    tries = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, sys.maxsize))
+    return next(path for path in tries if not path.exists())
+
+
+def choose_device(name: str | None) -> torch.device:
+    """Return the device named, or CUDA where there is one."""
+    try:
+        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
+    except RuntimeError as error:
+        raise BadRequest(f"--device: expected cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+        raise BadRequest(f"--device: {name!r} is not on this machine")
+    return device
+
+
+def print_run(run: Path, top1: float) -> None:
+    """Print what a run came to, as its last lines."""
+    OUT.print(f"top-1 {percent(top1)}")
+    OUT.print(f"run {run}")
+    OUT.print(f"report {run / checkpoint.REPORT}")
+
+
+def report(run: str) -> int:
+    """Write a run's report anew."""
+    folder = Path(run)
+    recipe = checkpoint.run_recipe(folder)
+    write_report(folder, load_dataset(recipe.data).test.images)
+    if (folder / checkpoint.EVALUATION).exists():
+        print_run(folder, read_json(folder / checkpoint.EVALUATION)["top1"])
+    else:
+        OUT.print(f"not finished yet\nrun {folder}\nreport {folder / checkpoint.REPORT}")
+    return 0
+
+
+def evaluate(
+    model: str,
+    data: str,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    plain: bool,
+    stride_style: StrideStyle,
+    predictions: str | None,
+    as_json: bool,
+    device: str | None,
+) -> int:
+    """Evaluate a model on a data set's test images."""
+    where = choose_device(device)
+    loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
+    dataset = load_dataset(data)
+    check_classes(loaded, dataset)
+    with StepProgress("evaluate", len(dataset.test.images)) as progress:
+        outcome = evaluate_model(
+            loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+            dataset.test.images,
+            dataset.test.labels,
+            normalize=loaded.preprocess.normalize,
+            device=where,
+            on_batch=progress.advance,
+        )
+    if predictions:
+        write_predictions(Path(predictions), outcome, dataset.class_names)
+    if as_json:
+        facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
+                 "data": {"name": dataset.name, "split": "test", "sha256": dataset.sha256}}  # fmt: skip
+        print(json.dumps(outcome.to_json(dataset.class_names) | facts | {"provenance": provenance()}, indent=1))
+    else:
+        print_evaluation(loaded, dataset, outcome)
+    return 0
+
+
+def check_classes(loaded: LoadedModel, dataset: ArrayDataset) -> None:
+    """Refuse a model that cannot be evaluated on this data."""
+    arch, (height, _, channels) = loaded.model.arch, dataset.test.images.shape[1:]
+    if arch.num_classes != len(dataset.class_names):
+        what = f"the model has {arch.num_classes} classes, {dataset.name} has {len(dataset.class_names)}"
+        raise WeightsError(what, loaded.origin)
+    if arch.in_channels != channels:
+        what = f"the model takes {arch.in_channels} channels, {dataset.name} has {channels}"
+        raise WeightsError(what, loaded.origin)
+    if loaded.preprocess.image_size != height:
+        size = loaded.preprocess.image_size
+        raise WeightsError(f"the model takes {size} pixels a side, {dataset.name} has {height}", loaded.origin)
+
+
+def print_evaluation(loaded: LoadedModel, dataset: ArrayDataset, outcome: Evaluation) -> None:
+    """Print the figures, a table of classes and the confusion matrix."""
+    found = outcome.to_json(dataset.class_names)
+    print_origin(loaded, OUT)
+    OUT.print(f"{dataset.name} test, {outcome.images:,} images, {outcome.correct:,} correct")
+    for name in ("top1", "top5"):
+        low, high = found[f"{name}_interval"]
+        OUT.print(f"{name[:-1]}-{name[-1]}  {percent(found[name])}, 95 % interval {percent(low)} to {percent(high)}")
+    OUT.print(f"loss {outcome.loss:.4f}\n")
+    classes = Table("class", "images", "correct", "recall", "95 % interval", "precision", title="classes")
+    for row in found["classes"]:
+        low, high = row["recall_interval"]
+        interval = f"{percent(low)} to {percent(high)}"
+        counts = (f"{row['images']:,}", f"{row['correct']:,}")
+        classes.add_row(row["class"], *counts, percent(row["recall"]), interval, percent(row["precision"]))
+    confusion = Table("label \\ predicted", *dataset.class_names, title="confusion")
+    for name, counts in zip(dataset.class_names, found["confusion"], strict=True):
+        confusion.add_row(name, *(f"{number:,}" if number else "" for number in counts))
+    wide = Console(width=None if sys.stdout.isatty() else 160)
+    wide.print(classes)
+    if len(dataset.class_names) <= 20:
+        wide.print(confusion)
+
+
+def percent(share: float | None) -> str:
+    """Write a fraction in percent, nothing for None."""
+    return "" if share is None else f"{100 * share:.2f} %"
+
+
+def print_origin(loaded: LoadedModel, console: Console) -> None:
+    """Print what was loaded, and what was assumed for it."""
+    console.print(loaded.origin)
+    for assumption in loaded.assumptions:
+        console.print(f"assumed: {assumption}")
+
+
+def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str]) -> None:
+    """Write one CSV line an image, in the order of the data."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(("index", "label", "prediction", "confidence", "rank_of_label", "loss"))
+    columns = (outcome.labels, outcome.predictions, outcome.confidences, outcome.ranks, outcome.losses)
+    for index, (label, prediction, *numbers) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
+        writer.writerow((index, class_names[label], class_names[prediction], *numbers))
+    with atomic_write(path) as file:
+        file.write(text.getvalue().encode())
+
+
+def predict(
+    model: str,
+    images: list[str],
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    plain: bool,
+    stride_style: StrideStyle,
+    top: int,
+    class_names: str | None,
+    as_json: bool,
+    device: str | None,
+) -> int:
+    """Print the most likely classes of each image; exit code 1 when one could not be read."""
+    where = choose_device(device)
+    files = find_images(images)
+    loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
+    names = choose_names(class_names, loaded)
+    print_origin(loaded, Console(stderr=True, soft_wrap=True, highlight=False, markup=False))
+    width = max(map(len, files))
+    unreadable = 0
+    for outcome in predict_files(loaded.model, files, preprocess=loaded.preprocess, top_k=top, device=where):
+        if isinstance(outcome, Unreadable):
+            unreadable += 1
+            print(f"error: {outcome.file}: {outcome.reason}", file=sys.stderr)
+            if as_json:
+                print(json.dumps({"file": outcome.file, "error": outcome.reason}), flush=True)
+        else:
+            print(prediction_line(outcome, names, width, as_json), flush=True)
+    if unreadable:
+        print(f"{unreadable} of {len(files)} files could not be read", file=sys.stderr)
+    return 1 if unreadable else 0
+
+
+def choose_names(class_names: str | None, loaded: LoadedModel) -> Sequence[str]:
+    """Return the class names asked for, or those of the weights."""
+    if class_names is None:
+        return loaded.class_names
+    if class_names in DATASETS:
+        names: Sequence[str] = DATASETS[class_names].class_names
+    elif Path(class_names).is_file():
+        names = Path(class_names).read_text(encoding="utf-8").splitlines()
+    else:
+        raise BadRequest(
+            f"--class-names: {class_names!r} is no file", f"expected a file or one of {', '.join(DATASETS)}"
+        )
+    if len(names) != loaded.model.arch.num_classes:
+        raise BadRequest(f"--class-names: expected {loaded.model.arch.num_classes} names, got {len(names)}")
+    return names
+
+
+def prediction_line(outcome: Prediction, names: Sequence[str], width: int, as_json: bool) -> str:
+    """Write one image's outcome."""
+    pairs = [(index, names[index], prob) for index, prob in zip(outcome.classes, outcome.probs, strict=True)]
+    if as_json:
+        rows = [{"class": name, "index": index, "prob": prob} for index, name, prob in pairs]
+        return json.dumps({"file": outcome.file, "predictions": rows}, ensure_ascii=False)
+    chances = ", ".join(f"{name} {100 * prob:.1f} %" for _, name, prob in pairs)
+    return f"{outcome.file:{width}}  {chances}"
+
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    function.__name__: function for function in (zoo, show, data, train, evaluate, predict, report)
+}

@@ -1,0 +1,215 @@
+"""Layouts of other libraries: rename tables and pure functions on state dicts.
+
+`recognise` tells a net's architecture from the names and shapes of its tensors alone.  What they cannot tell
+(a plain net or shortcut option A; where a strided bottleneck has its stride) takes a stated default.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from resnetkit.errors import WeightsError
+from resnetkit.models import Architecture
+from resnetkit.models.resnet import Shortcut, Stem, StrideStyle
+
+WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys that hold the tensors of a full checkpoint
+MAX_WRAPPERS = 4  # one in another; a bound, because a file can name itself as its own content
+PREFIXES = {r"(?:module\.|_orig_mod\.)+(.*)": r"\1"}  # of DataParallel and torch.compile, in any order
+DIMENSIONS = {"conv": 4, "fc": 2, "bn": 1}  # of the weights of a convolution, a linear layer and a norm
+SHOWN_NAMES = 6
+
+# Whole-name patterns of a layout, and what they become in ours (torchvision's names).
+AKAMASTER = {r"linear\.(weight|bias)": r"fc.\1"}
+OPENMMLAB = {
+    r"head\.fc\.(weight|bias)": r"fc.\1",
+    r"backbone\.stem\.0\.conv\.weight": "conv1.0.weight",
+    r"backbone\.stem\.0\.bn\.(.*)": r"conv1.1.\1",
+    r"backbone\.stem\.1\.conv\.weight": "conv1.3.weight",
+    r"backbone\.stem\.1\.bn\.(.*)": r"conv1.4.\1",
+    r"backbone\.stem\.2\.conv\.weight": "conv1.6.weight",
+    r"backbone\.stem\.2\.bn\.(.*)": r"bn1.\1",
+    r"backbone\.(.*)": r"\1",
+}
+
+
+@dataclass(frozen=True)
+class ForeignWeights:
+    """Weights of another library under our names."""
+
+    layout: str
+    tensors: dict[str, Tensor]
+
+
+def find_tensors(content: Any) -> dict[str, Tensor]:
+    """Return the tensors by name of a loaded file: the file itself, or what is under a usual key."""
+    for _ in range(MAX_WRAPPERS):
+        inner = [content[key] for key in WRAPPERS if isinstance(content, Mapping) and key in content]
+        content = next((value for value in inner if isinstance(value, Mapping)), content)
+    if isinstance(content, Mapping):
+        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+    raise WeightsError("the file holds no tensors by name", f"got {type(content).__name__}")
+
+
+def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take wrappers' prefixes off every name."""
+    return rename(tensors, PREFIXES)
+
+
+def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
+    """Rename by the first pattern of `table` that matches a whole name; other names stay."""
+    renamed: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        target = next((re.sub(k, v, name) for k, v in table.items() if re.fullmatch(k, name)), name)
+        if target in renamed:
+            raise WeightsError(f"two tensors of the file would both be {target!r}")
+        renamed[target] = value
+    return renamed
+
+
+def from_foreign(content: Any) -> ForeignWeights:
+    """Bring the tensors of a loaded file under our names and to float32."""
+    tensors = strip_prefixes(find_tensors(content))
+    if any(name.startswith("backbone.") for name in tensors):
+        layout, tensors = "openmmlab", shift_unpooled_shortcut(rename(tensors, OPENMMLAB))
+    elif "linear.weight" in tensors:
+        layout, tensors = "akamaster", rename(tensors, AKAMASTER)
+    else:
+        layout = "torchvision"
+    floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
+    return ForeignWeights(layout, floats)
+
+
+def shift_unpooled_shortcut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Renumber a V1D net's first shortcut: OpenMMLab leaves out the pool there, ours keeps its place.
+
+    Elsewhere the shortcut is (pool, conv, bn); in layer1 of OpenMMLab it is (conv, bn).
+    """
+    first_conv = tensors.get("layer1.0.downsample.0.weight")
+    if first_conv is None or "layer2.0.downsample.2.weight" not in tensors:
+        return dict(tensors)
+    shifted = {r"layer1\.0\.downsample\.0\.(.*)": r"layer1.0.downsample.1.\1",
+               r"layer1\.0\.downsample\.1\.(.*)": r"layer1.0.downsample.2.\1"}  # fmt: skip
+    return rename(tensors, shifted)
+
+
+def recognise(
+    tensors: Mapping[str, Tensor],
+    *,
+    plain: bool = False,  # no shortcuts: the tensors of a plain net are those of option A
+    stride_style: StrideStyle = "pytorch",
+) -> Architecture:
+    """Tell the architecture of tensors under our names; WeightsError says what is not like a ResNet."""
+    require(tensors, "fc.weight", "bn1.weight", "layer1.0.conv1.weight", "layer1.0.conv2.weight")
+    stem, stem_conv = recognise_stem(tensors)
+    depths = count_blocks(tensors)
+    bottleneck = "layer1.0.conv3.weight" in tensors
+    expansion = 4 if bottleneck else 1
+    last_conv = "conv3" if bottleneck else "conv2"
+    names = [f"layer{stage}.0.{last_conv}.weight" for stage in range(1, len(depths) + 1)]
+    require(tensors, *names)
+    channels = [tensors[name].shape[0] for name in names]  # after each stage
+    widths = tuple(count // expansion for count in channels)
+    if min(widths) < 1:
+        raise WeightsError(
+            "the stages are too narrow", f"got {min(channels)} channels", f"expected {expansion} or more"
+        )
+    stem_width = tensors["bn1.weight"].shape[0]
+    return Architecture(
+        block="bottleneck" if bottleneck else "basic",
+        depths=depths,
+        widths=widths,
+        width_factor=tensors["layer1.0.conv1.weight"].shape[0] // widths[0],
+        stem=stem,
+        stem_width=stem_width,
+        shortcut=recognise_shortcut(tensors, widened=channels[0] != stem_width, plain=plain),
+        avg_down="layer2.0.downsample.2.weight" in tensors,
+        stride_style=stride_style,
+        num_classes=tensors["fc.weight"].shape[0],
+        in_channels=stem_conv.shape[1],
+    )
+
+
+def require(tensors: Mapping[str, Tensor], *names: str) -> None:
+    """Refuse tensors that lack what every net of ours has, or have it with another number of dimensions."""
+    missing = [name for name in names if name not in tensors]
+    if missing:
+        some = ", ".join(list(tensors)[:SHOWN_NAMES])
+        raise WeightsError("not a residual net of a known layout", f"got {some}, ...", f"expected {', '.join(missing)}")
+    for name in names:
+        ndim = next(ndim for part, ndim in DIMENSIONS.items() if part in name)
+        if tensors[name].ndim != ndim or tensors[name].numel() == 0:
+            got = f"got {name} {list(tensors[name].shape)}"
+            raise WeightsError("not the tensors of a residual net", got, f"expected {ndim} dimensions, none empty")
+
+
+def recognise_stem(tensors: Mapping[str, Tensor]) -> tuple[Stem, Tensor]:
+    """Return the kind of stem and its first convolution's weight."""
+    if "conv1.0.weight" in tensors:
+        require(tensors, "conv1.0.weight")
+        return "deep", tensors["conv1.0.weight"]
+    require(tensors, "conv1.weight")
+    weight = tensors["conv1.weight"]
+    kinds: dict[int, Stem] = {7: "7x7", 3: "3x3"}
+    if weight.shape[-1] not in kinds:
+        raise WeightsError("unknown stem", f"got conv1.weight {list(weight.shape)}", "expected a 7x7 or 3x3 kernel")
+    return kinds[weight.shape[-1]], weight
+
+
+def count_blocks(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Count the blocks of each stage; they must be numbered without a gap."""
+    found: dict[int, set[int]] = {}
+    for name in tensors:
+        if match := re.match(r"layer(\d+)\.(\d+)\.", name):
+            found.setdefault(int(match[1]), set()).add(int(match[2]))
+    for stage, blocks in found.items():
+        if blocks != set(range(len(blocks))) or stage > len(found):
+            raise WeightsError("blocks are missing", f"got blocks {sorted(blocks)} in layer{stage}")
+    return tuple(len(found[stage]) for stage in sorted(found))
+
+
+def recognise_shortcut(tensors: Mapping[str, Tensor], *, widened: bool, plain: bool) -> Shortcut:
+    """Tell the shortcut option from where projections are; `widened`: the first block changes the channels."""
+    projected = {name.split(".downsample.")[0] for name in tensors if ".downsample." in name}
+    if projected and plain:
+        raise WeightsError("the net has projection shortcuts: it is not plain")
+    if not projected:
+        return "plain" if plain else "A"
+    # option B projects only where a stage starts, and in layer1 only to change the channels
+    beyond_b = [name for name in projected if not name.endswith(".0") or (name == "layer1.0" and not widened)]
+    return "C" if beyond_b else "B"
+
+
+def load_checked(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> int:
+    """Load tensors into a model, every one of them; returns how many were used.
+
+    A counter of batches that is missing (files before torch 0.4.1) is left at zero; anything else missing,
+    unexpected or of another shape is refused with the names.
+    """
+    wanted = model.state_dict()
+    missing = [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")]
+    unexpected = [name for name in tensors if name not in wanted]
+    misshapen = [
+        f"{name} {list(tensors[name].shape)} instead of {list(value.shape)}"
+        for name, value in wanted.items()
+        if name in tensors and tensors[name].shape != value.shape
+    ]
+    groups = (("missing", missing), ("unexpected", unexpected), ("other shape", misshapen))
+    problems = [f"{what}: {shorten(names)}" for what, names in groups if names]
+    if problems:
+        raise WeightsError("the weights do not fit the architecture", *problems)
+    model.load_state_dict(dict(tensors), strict=False)
+    return len(tensors)
+
+
+def shorten(names: list[str]) -> str:
+    """Write the first names and how many more there are."""
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more

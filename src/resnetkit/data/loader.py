@@ -1,0 +1,79 @@
+"""Batches from images in memory: any step's batch is found at once, without a worker process."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnetkit.data.transforms import Augmentation, Draws, random_stream
+
+ORDER = 1_000_000  # the random stream of the order; augmentations have their place in the recipe
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one step, ready for the model."""
+
+    images: Tensor  # float32 [N, C, H, W]
+    labels: Tensor  # int64 [N]
+    indices: NDArray[np.int64]  # positions in the training set [N]
+
+
+class MemoryBatches:
+    """The training batches of images held in memory.
+
+    Each epoch visits every image once, in an order that depends only on (seed, epoch); the last batch of an
+    epoch may be smaller.  `at(step)` is a pure function, so a resumed run goes on in constant time.
+    """
+
+    def __init__(
+        self,
+        images: NDArray[np.uint8],  # [N, H, W, C]
+        labels: NDArray[Any],  # [N]
+        *,
+        batch_size: int,
+        seed: int,
+        normalize: Callable[[Tensor], Tensor],  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
+        augmentations: Sequence[Augmentation] = (),
+        normalize_first: bool = False,  # before augmentation: padding is then the mean, not black
+    ) -> None:
+        self.images, self.labels = images, labels
+        self.batch_size, self.seed = batch_size, seed
+        self.normalize, self.normalize_first = normalize, normalize_first
+        self.augmentations = tuple(augmentations)
+        self.steps_per_epoch = math.ceil(len(images) / batch_size)
+        self._epoch = -1
+        self._order: NDArray[np.int64] = np.empty(0, np.int64)
+        self._draws: list[Draws] = []
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of `step`, counted from 0 over all epochs."""
+        epoch, position = divmod(step, self.steps_per_epoch)
+        self._enter(epoch)
+        indices = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        images = self.images[indices]
+        if self.normalize_first:
+            images = self.normalize(torch.from_numpy(images)).permute(0, 2, 3, 1).numpy()
+        for augmentation, draws in zip(self.augmentations, self._draws, strict=True):
+            images = augmentation.apply(images, draws[indices])
+        batch = torch.from_numpy(np.ascontiguousarray(images))
+        inputs = batch.permute(0, 3, 1, 2) if self.normalize_first else self.normalize(batch)
+        return Batch(inputs, torch.from_numpy(self.labels[indices].astype(np.int64)), indices)
+
+    def _enter(self, epoch: int) -> None:
+        """Draw the order and the augmentations of an epoch, once."""
+        if epoch == self._epoch:
+            return
+        count = len(self.images)
+        self._order = random_stream(self.seed, epoch, ORDER).permutation(count)
+        self._draws = [
+            augmentation.draw(self.seed, epoch, place, count) for place, augmentation in enumerate(self.augmentations)
+        ]
+        self._epoch = epoch

@@ -1,0 +1,121 @@
+"""Augmentations of whole batches in memory, and the fixed preprocessing that is stored with the weights.
+
+Images are NHWC arrays until `Preprocess.normalize` makes them NCHW tensors.  What an augmentation draws for an
+image depends only on (seed, epoch, index of the image), so any order, batch or restart gives the same picture.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+from torch import Tensor
+
+Images = NDArray[Any]  # [N, H, W, C], uint8 or float32
+Draws = NDArray[Any]  # one row an image
+
+
+def random_stream(*words: int) -> np.random.Generator:
+    """Return the random numbers that belong to these words (seed, epoch, purpose), and to no others."""
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))
+
+
+class Augmentation(Protocol):
+    """A random change of a batch, in two parts: drawing for all images of an epoch, and applying."""
+
+    def draw(self, seed: int, epoch: int, place: int, count: int) -> Draws:
+        """Draw for `count` images; `place` is the augmentation's position in the recipe."""
+
+    def apply(self, images: Images, draws: Draws) -> Images:
+        """Change images [N, H, W, C] by their rows of what was drawn."""
+
+
+@dataclass(frozen=True)
+class RandomPadCrop:
+    """Pad each side and crop the first size at a random place."""
+
+    padding: int  # pixels a side
+    mode: str  # "zero" or "reflect" (without repeating the edge)
+
+    def draw(self, seed: int, epoch: int, place: int, count: int) -> Draws:
+        """Draw the top and left corner of each crop: uint8 [count, 2]."""
+        rng = random_stream(seed, epoch, place)
+        return rng.integers(0, 2 * self.padding + 1, size=(count, 2), dtype=np.uint8)
+
+    def apply(self, images: Images, draws: Draws) -> Images:
+        """Crop each image [H, W, C] at its corner."""
+        size = images.shape[1:3]
+        edge = (self.padding, self.padding)
+        widths = ((0, 0), edge, edge, (0, 0))
+        padded = np.pad(images, widths, mode="constant" if self.mode == "zero" else "reflect")
+        windows = sliding_window_view(padded, size, axis=(1, 2))  # [N, places, places, C, H, W]
+        chosen = windows[np.arange(len(images)), draws[:, 0], draws[:, 1]]
+        return chosen.transpose(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
+class RandomFlip:
+    """Mirror left and right; alternating: an image flipped in one epoch is not in the next (arXiv 2404.00498)."""
+
+    alternating: bool
+
+    def draw(self, seed: int, epoch: int, place: int, count: int) -> Draws:
+        """Draw whether each image is mirrored: bool [count]."""
+        drawn_in = 0 if self.alternating else epoch
+        coins = random_stream(seed, drawn_in, place).integers(0, 2, size=count, dtype=np.uint8)
+        turned = epoch % 2 if self.alternating else 0
+        return (coins ^ turned).astype(bool)
+
+    def apply(self, images: Images, draws: Draws) -> Images:
+        """Mirror the drawn images [N, H, W, C]."""
+        return np.where(draws[:, None, None, None], images[:, :, ::-1], images)
+
+
+@dataclass(frozen=True)
+class Preprocess:
+    """The fixed way from pixels to the model's input; stored with the weights and used everywhere.
+
+    mean and std are in [0, 1] units: one number a channel, or for `mean` an image [H, W, C].
+    """
+
+    image_size: int  # pixels a side of the model's input
+    mean: NDArray[np.float32]
+    std: NDArray[np.float32]
+    resize_size: int | None = None  # short side before the centre crop; None: image_size
+
+    def normalize(self, images: Tensor) -> Tensor:
+        """Turn uint8 images [N, H, W, C] into the model's float32 input [N, C, H, W], channels last in memory."""
+        mean = torch.from_numpy(self.mean).to(images.device)
+        std = torch.from_numpy(self.std).to(images.device)
+        return images.to(torch.float32).div_(255).sub_(mean).div_(std).permute(0, 3, 1, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain JSON data; `preprocess_from_json` gives it back equal."""
+        return {
+            "image_size": self.image_size,
+            "resize_size": self.resize_size,
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+        }
+
+
+def preprocess_from_json(data: dict[str, Any]) -> Preprocess:
+    """Build the preprocessing that `Preprocess.to_json` wrote."""
+    return Preprocess(
+        image_size=int(data["image_size"]),
+        resize_size=data["resize_size"],
+        mean=np.asarray(data["mean"], np.float32),
+        std=np.asarray(data["std"], np.float32),
+    )
+
+
+def mean_image(images: Images, chunk: int = 10_000) -> NDArray[np.float32]:
+    """Return the mean of uint8 images [N, H, W, C] at each pixel and channel, in [0, 1] units."""
+    total = np.zeros(images.shape[1:], np.int64)
+    for start in range(0, len(images), chunk):
+        total += images[start : start + chunk].sum(axis=0, dtype=np.int64)
+    return (total / (255 * len(images))).astype(np.float32)

@@ -1,0 +1,132 @@
+"""Evaluation: every image once, and what came out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from resnetkit.metrics import confusion_matrix, ranks_of, wilson_interval
+
+TOP_K = 5
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The outcome for every image, in the order of the data; the figures follow from it."""
+
+    num_classes: int
+    labels: NDArray[np.int64]  # [N]
+    predictions: NDArray[np.int64]  # [N] class of the largest logit
+    confidences: NDArray[np.float32]  # [N] softmax probability of the prediction
+    ranks: NDArray[np.int64]  # [N] how many classes score above the label
+    losses: NDArray[np.float32]  # [N] softmax cross entropy, nats
+
+    @property
+    def images(self) -> int:
+        """Number of images evaluated."""
+        return len(self.labels)
+
+    @property
+    def correct(self) -> int:
+        """Images whose prediction is their label."""
+        return int((self.ranks == 0).sum())
+
+    @property
+    def top1(self) -> float:
+        """Fraction of images that are correct."""
+        return self.correct / self.images
+
+    @property
+    def top5(self) -> float:
+        """Fraction of images whose label is among the five highest logits."""
+        return int((self.ranks < TOP_K).sum()) / self.images
+
+    @property
+    def loss(self) -> float:
+        """Mean cross entropy, nats."""
+        return float(self.losses.mean(dtype=np.float64))
+
+    def confusion(self) -> NDArray[np.int64]:
+        """Count images by label (row) and prediction (column)."""
+        labels, predictions = torch.from_numpy(self.labels), torch.from_numpy(self.predictions)
+        return confusion_matrix(labels, predictions, self.num_classes).numpy()
+
+    def mistakes(self, count: int) -> list[dict[str, Any]]:
+        """Return the wrong predictions of highest confidence, the most confident first."""
+        wrong = np.flatnonzero(self.ranks > 0)
+        chosen = wrong[np.argsort(-self.confidences[wrong], kind="stable")][:count]
+        return [
+            {
+                "index": int(index),
+                "label": int(self.labels[index]),
+                "prediction": int(self.predictions[index]),
+                "confidence": float(self.confidences[index]),
+            }
+            for index in chosen
+        ]
+
+    def to_json(self, class_names: Sequence[str]) -> dict[str, Any]:
+        """Return the figures as JSON data: fractions, 95 % intervals, one row a class."""
+        confusion = self.confusion()
+        top5_hits = int((self.ranks < TOP_K).sum())
+        return {
+            "images": self.images,
+            "correct": self.correct,
+            "top1": self.top1,
+            "top1_interval": wilson_interval(self.correct, self.images),
+            "top5": self.top5,
+            "top5_interval": wilson_interval(top5_hits, self.images),
+            "loss": self.loss,
+            "classes": [class_row(confusion, index, name) for index, name in enumerate(class_names)],
+            "confusion": confusion.tolist(),
+        }
+
+
+def class_row(confusion: NDArray[np.int64], index: int, name: str) -> dict[str, Any]:
+    """Return one class's images, hits, recall and precision (None where nothing was counted)."""
+    images, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
+    correct = int(confusion[index, index])
+    return {
+        "class": name,
+        "images": images,
+        "correct": correct,
+        "recall": correct / images if images else None,
+        "recall_interval": wilson_interval(correct, images),
+        "precision": correct / predicted if predicted else None,
+    }
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    images: NDArray[np.uint8],  # [N, H, W, C]
+    labels: NDArray[Any],  # [N]
+    *,
+    normalize: Callable[[Tensor], Tensor],  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
+    device: torch.device,
+    batch_size: int = 200,
+    on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch
+) -> Evaluation:
+    """Evaluate a model, put into eval mode for the while, on each image exactly once."""
+    was_training = model.training
+    model.eval()
+    parts: list[tuple[Tensor, ...]] = []
+    for start in range(0, len(images), batch_size):
+        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+        targets = torch.from_numpy(np.array(labels[start : start + batch_size], np.int64)).to(device)
+        logits = model(normalize(batch)).float()
+        predictions = logits.argmax(1)  # of equal ones the first; the softmax may round different logits to equal
+        confidences = logits.softmax(1).gather(1, predictions[:, None])[:, 0]
+        losses = F.cross_entropy(logits, targets, reduction="none")
+        parts.append((targets, predictions, confidences, ranks_of(logits, targets), losses))
+        on_batch(len(targets))
+    model.train(was_training)
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    return Evaluation(logits.shape[1], *columns)

@@ -1,0 +1,227 @@
+"""Loading a model by whatever it is called: a zoo name, a run directory or a weights file of a known layout."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import numpy as np
+import torch
+
+from resnetkit import checkpoint
+from resnetkit.convert import ForeignWeights, from_foreign, load_checked, recognise
+from resnetkit.data.download import download
+from resnetkit.data.transforms import Preprocess, preprocess_from_json
+from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError, did_you_mean
+from resnetkit.home import home
+from resnetkit.models import Architecture, ResNet, name_of
+from resnetkit.models.resnet import StrideStyle, architecture_from_json
+from resnetkit.zoo import ZOO, ZooEntry
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+PAGE_WEIGHTS = "https://download.openmmlab.com/mmclassification/v0/resnet/"
+HASH_DIGITS = 8  # the name of a file of the page ends in the first digits of its SHA-256
+MAX_WEIGHTS_BYTES = 2**30
+# What torch's reader was seen to raise on damaged files, and their kin.
+UNREADABLE = (
+    *(UnpicklingError, struct.error, OSError, EOFError, RuntimeError, MemoryError, AssertionError),
+    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
+)
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready to use, and what is known of it."""
+
+    model: ResNet  # in eval mode, on the CPU, float32
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    origin: str  # one line: file, layout, architecture
+    assumptions: tuple[str, ...]  # what the file does not say, and how to change it
+    sha256: str  # of the weights file
+
+
+def load_model(
+    name: str | Path,
+    *,
+    mean: Sequence[float] | None = None,  # these replace what the weights say, in [0, 1] units
+    std: Sequence[float] | None = None,
+    plain: bool = False,
+    stride_style: StrideStyle = "pytorch",
+) -> LoadedModel:
+    """Load a model by its zoo name, run directory or weights file.
+
+    Raises BadRequest for a name that is nothing of these, WeightsError for a file that is no ResNet's.
+    """
+    path = Path(name)
+    if path.is_dir():
+        path = run_weights(path)
+    if path.is_file():
+        loaded = load_file(path, plain, stride_style)
+    elif str(name) in ZOO:
+        loaded = load_published(ZOO[str(name)])
+    else:
+        raise BadRequest(
+            f"no model {str(name)!r}{did_you_mean(str(name), ZOO)}",
+            "expected a run directory, a weights file, or a name that `resnetkit zoo` lists",
+        )
+    return with_constants(loaded, mean, std)
+
+
+def run_weights(run: Path) -> Path:
+    """Return the weights file of a run directory."""
+    weights = run / checkpoint.WEIGHTS
+    if not weights.is_file():
+        checkpoint.run_recipe(run)  # is it a run directory at all?
+        raise BadRequest(f"{run} has no weights yet", f"next: resnetkit train --resume --out {run}")
+    return weights
+
+
+def load_file(path: Path, plain: bool = False, stride_style: StrideStyle = "pytorch") -> LoadedModel:
+    """Load a weights file: ours, which describes itself, or a foreign one."""
+    sha256 = file_sha256(path)
+    metadata: dict[str, Any] | None = None
+    if path.suffix == ".safetensors":
+        content, metadata = checkpoint.read_weights(path)
+    else:
+        content = read_torch_file(path)
+    try:
+        if metadata:
+            return load_own(path, content, metadata, sha256)
+        foreign = from_foreign(content)
+        arch = recognise(foreign.tensors, plain=plain, stride_style=stride_style)
+        return load_foreign(path, foreign, arch, sha256)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.what}", *error.details) from error
+
+
+def load_own(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, Any], sha256: str) -> LoadedModel:
+    """Build what our own file describes."""
+    try:
+        model = ResNet(architecture_from_json(metadata["architecture"]))
+        preprocess = preprocess_from_json(metadata["preprocess"])
+        recipe, class_names = metadata["recipe"], tuple(metadata["class_names"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise WeightsError("the file's metadata is damaged", f"got {error!r}") from error
+    used = load_checked(model, tensors)
+    origin = f"{path}: {name_of(model.arch)}, recipe {recipe}, all {used} tensors used"
+    return LoadedModel(model.eval(), preprocess, class_names, origin, (), sha256)
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_torch_file(path: Path) -> Any:
+    """Read a file of torch's format without running code from it."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except UNREADABLE as error:
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise WeightsError(
+            f"{path} cannot be read as weights",
+            f"got {first_line}",
+            "expected tensors and plain values in torch's format, or .safetensors",
+        ) from error
+
+
+def load_foreign(path: Path, foreign: ForeignWeights, arch: Architecture, sha256: str) -> LoadedModel:
+    """Build the recognised architecture, with stated defaults for what its file cannot tell."""
+    model = ResNet(arch)
+    used = load_checked(model, foreign.tensors)
+    origin = f"{path}: {name_of(arch)}, {foreign.layout} layout, all {used} tensors used"
+    small = arch.stem == "3x3"
+    mean, std = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
+    preprocess = Preprocess(32 if small else 224, mean, std, None if small else 256)
+    return LoadedModel(
+        model.eval(), preprocess, known_classes(arch.num_classes), origin, tuple(assumptions(arch)), sha256
+    )
+
+
+def assumptions(arch: Architecture) -> list[str]:
+    """List the defaults taken for what the tensors of a foreign file cannot tell."""
+    numbers = "mean {} {} {} std {} {} {}".format(*IMAGENET_MEAN, *IMAGENET_STD)
+    taken = [f"preprocessing {numbers}, the file names none (--mean R G B --std R G B)"]
+    if arch.shortcut == "A":
+        taken.append("residual, with shortcut option A (--plain for a net without shortcuts)")
+    if arch.shortcut == "plain":
+        taken.append("plain, as asked: no shortcuts")
+    if arch.block == "bottleneck":
+        taken.append(f"stride style {arch.stride_style} (--stride-style pytorch or caffe)")
+    return taken
+
+
+def known_classes(num_classes: int) -> tuple[str, ...]:
+    """Return the names of ImageNet's 1000 classes; for any other number, the class numbers."""
+    if num_classes != 1000:
+        return tuple(f"class {index}" for index in range(num_classes))
+    lines = (files("resnetkit.data") / "imagenet_classes.txt").read_text(encoding="utf-8").splitlines()
+    return tuple(line.partition(" ")[2] for line in lines)
+
+
+def load_published(entry: ZooEntry) -> LoadedModel:
+    """Load the page's own weights of a row, fetched once into the weights folder of RESNETKIT_HOME."""
+    published = entry.published
+    if published is None:
+        raise BadRequest(
+            f"{entry.name} has no weights that can be had here",
+            f"next: resnetkit train {entry.name}, then name the run directory; or name a weights file",
+        )
+    path = home() / "weights" / published.file
+    if not path.is_file():
+        fetch_published(entry.name, path)
+    check_published(path, path.name, "next: remove it, and it is fetched again")
+    loaded = load_file(path)
+    named = replace(loaded, class_names=published.class_names or loaded.class_names, assumptions=())
+    return with_constants(named, published.mean, published.std)
+
+
+def check_published(path: Path, published: str, next_step: str) -> None:
+    """Refuse a file that does not have the hash that its `published` name ends in."""
+    found, expected = file_sha256(path), Path(published).stem[-HASH_DIGITS:]
+    if not found.startswith(expected):
+        raise DamagedFile(f"{path} is not the published file", f"got sha256 {found}", f"expected {expected}", next_step)
+
+
+def fetch_published(name: str, path: Path) -> None:
+    """Fetch a file of the page to `path`, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_suffix(".part")
+    part.unlink(missing_ok=True)
+    try:
+        download(PAGE_WEIGHTS + path.name, part, MAX_WEIGHTS_BYTES, show=True)
+        check_published(part, path.name, f"next: try again, or put the file there yourself: {path}")
+        part.replace(path)
+    except SourceError as error:
+        raise SourceError(
+            f"no source gave the weights of {name}",
+            f"{PAGE_WEIGHTS}{path.name}: {error.what}",
+            f"next: put the file there yourself: {path}",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def with_constants(loaded: LoadedModel, mean: Sequence[float] | None, std: Sequence[float] | None) -> LoadedModel:
+    """Replace the mean and std of the preprocessing, one number a channel in [0, 1] units."""
+    channels = loaded.model.arch.in_channels
+    preprocess = loaded.preprocess
+    for flag, numbers in (("--mean", mean), ("--std", std)):
+        if numbers is not None and len(numbers) != channels:
+            raise BadRequest(f"{flag}: expected {channels} numbers, one a channel, got {len(numbers)}")
+    if std is not None and min(std) <= 0:
+        raise BadRequest(f"--std: expected numbers above 0, got {min(std)}")
+    if mean is not None:
+        preprocess = replace(preprocess, mean=np.asarray(mean, np.float32))
+    if std is not None:
+        preprocess = replace(preprocess, std=np.asarray(std, np.float32))
+    unsaid = loaded.assumptions if mean is None and std is None else loaded.assumptions[1:]
+    return replace(loaded, preprocess=preprocess, assumptions=unsaid)

@@ -1,0 +1,120 @@
+"""Predictions for image files: each is decoded, preprocessed as the weights say, and named."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from resnetkit.data.decode import decode, resize_and_crop
+from resnetkit.data.transforms import Preprocess
+from resnetkit.errors import BadImage, BadRequest
+
+STDIN = "-"
+ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+BATCH_SIZE = 32
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model says of one image: classes and their probabilities, the most likely first."""
+
+    file: str
+    classes: tuple[int, ...]
+    probs: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """A file that could not be read, and why."""
+
+    file: str
+    reason: str
+
+
+def find_images(paths: Sequence[str]) -> list[str]:
+    """Return the files to predict: those named, and every image below a folder, in the order of their names.
+
+    Hidden files and what lies in hidden folders are passed over, unless named.
+
+    `-` is an image on standard input.  Raises BadRequest with every path that does not exist.
+    """
+    missing = [path for path in paths if path != STDIN and not Path(path).exists()]
+    if missing:
+        raise BadRequest("no such file or folder", *missing)
+    found: list[str] = []
+    for path in paths:
+        inside = sorted(Path(path).rglob("*")) if path != STDIN and Path(path).is_dir() else None
+        if inside is None:
+            found.append(path)
+        else:
+            found += [str(file) for file in inside if is_image(file, Path(path))]
+    if not found:
+        raise BadRequest("no images found", f"looked in {', '.join(paths)}", f"for {', '.join(sorted(ENDINGS))}")
+    return found
+
+
+def is_image(file: Path, folder: Path) -> bool:
+    """Tell whether a path below `folder` is an image file by its ending, and not hidden (like macOS's `._x.jpg`)."""
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return not hidden and file.suffix.lower() in ENDINGS and file.is_file()
+
+
+def read_pixels(file: str, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Read one image to uint8 [image_size, image_size, 3]; BadImage names the file."""
+    try:
+        data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
+    except OSError as error:
+        raise BadImage(f"{file}: {error.strerror}") from error
+    return resize_and_crop(decode(data, file), preprocess.resize_size, preprocess.image_size)
+
+
+def predict(
+    model: nn.Module,
+    files: Iterable[str],
+    *,
+    preprocess: Preprocess,
+    top_k: int = 5,
+    device: torch.device | None = None,  # CPU
+) -> Iterator[Prediction | Unreadable]:
+    """Yield the outcome for each file, in order; one that cannot be read does not stop the rest."""
+    model = model.to(device or torch.device("cpu")).eval()
+    waiting: list[tuple[str, NDArray[np.uint8] | str]] = []
+    for file in files:
+        try:
+            waiting.append((file, read_pixels(file, preprocess)))
+        except BadImage as error:
+            waiting.append((file, "; ".join((error.what.removeprefix(f"{file}: "), *error.details))))
+        if len(waiting) == BATCH_SIZE:
+            yield from predict_batch(model, waiting, preprocess, top_k, device)
+            waiting = []
+    if waiting:
+        yield from predict_batch(model, waiting, preprocess, top_k, device)
+
+
+@torch.inference_mode()
+def predict_batch(
+    model: nn.Module,
+    waiting: list[tuple[str, NDArray[np.uint8] | str]],
+    preprocess: Preprocess,
+    top_k: int,
+    device: torch.device | None,
+) -> list[Prediction | Unreadable]:
+    """Predict the readable ones of a batch of files in one forward pass."""
+    pixels = [item for _, item in waiting if not isinstance(item, str)]
+    rows: Iterator[Prediction | Unreadable] = iter(())
+    if pixels:
+        images = torch.from_numpy(np.stack(pixels)).to(device or torch.device("cpu"))  # uint8 [N, H, W, 3]
+        probs, classes = (
+            model(preprocess.normalize(images)).float().softmax(1).sort(dim=1, descending=True, stable=True)
+        )
+        readable = [file for file, item in waiting if not isinstance(item, str)]
+        columns = zip(readable, classes[:, :top_k].tolist(), probs[:, :top_k].tolist(), strict=True)
+        rows = (Prediction(file, tuple(best), tuple(chances)) for file, best, chances in columns)
+    return [Unreadable(file, item) if isinstance(item, str) else next(rows) for file, item in waiting]

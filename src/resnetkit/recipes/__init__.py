@@ -1,0 +1,44 @@
+"""All recipes by name, and the way from a name or a file to a checked recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from resnetkit.errors import BadRequest, did_you_mean
+from resnetkit.home import read_json
+from resnetkit.models import find_architecture
+from resnetkit.recipe import Recipe, read_recipe, recipe_to_json
+from resnetkit.recipes import cifar, paper, quickstart
+
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in (quickstart, cifar, paper) for recipe in family.RECIPES}
+
+
+def model_problem(name: str) -> str | None:
+    """Return what is wrong with the name of a model, or None."""
+    try:
+        find_architecture(name)
+    except BadRequest as error:
+        return error.what
+    return None
+
+
+def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe of a name or of a JSON file, changed by overrides `field.path=value` and checked.
+
+    Raises BadRequest for an unknown name, RecipeError with all problems of a recipe.
+    """
+    if name_or_file in RECIPES:
+        data = recipe_to_json(RECIPES[name_or_file])
+    elif name_or_file.endswith(".json") and Path(name_or_file).is_file():
+        data = read_json(Path(name_or_file))
+    else:
+        near = did_you_mean(name_or_file, RECIPES)
+        known = ", ".join(RECIPES)
+        raise BadRequest(
+            f"unknown recipe {name_or_file!r}{near}", f"expected a file ending in .json, or one of {known}"
+        )
+    return read_recipe(data, overrides, {"model": model_problem})
+
+
+__all__ = ["RECIPES", "load_recipe"]

@@ -1,0 +1,20 @@
+"""A small net in a few minutes, to see everything work.  run: make quickstart"""
+
+from resnetkit.recipe import Flip, Linear, Normalize, PadCrop, Recipe, Sgd, Warmup
+from resnetkit.recipes.cifar import MEAN, STD
+
+RECIPES = (
+    Recipe(
+        name="quickstart",
+        model="resnet8",
+        data="cifar10",
+        batch_size=128,
+        microbatch_size=128,
+        optim=Sgd(lr=0.3, nesterov=True, weight_decay=5e-4, decay_norms_and_biases=False),
+        schedule=Linear(),
+        warmup=Warmup(shape="linear", start_factor=0.1, warmup_epochs=1.0),
+        total_epochs=5.0,
+        preprocess=Normalize(MEAN, STD),
+        augment=(PadCrop(padding=2, mode="reflect"), Flip(alternating=True)),
+    ),
+)

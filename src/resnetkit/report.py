@@ -1,0 +1,248 @@
+"""The report of a run: one HTML file that asks nothing of any server, made from the run directory alone."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnetkit import checkpoint
+from resnetkit.charts import Chart, Series, Style, bar, draw_chart
+from resnetkit.home import atomic_write, read_json
+from resnetkit.metrics import wilson_interval
+from resnetkit.models import ResNet
+from resnetkit.models.counting import Cost, count
+from resnetkit.models.resnet import architecture_from_json
+from resnetkit.progress import duration
+from resnetkit.recipe import recipe_to_json
+
+MATRIX_CLASSES = 25  # a larger confusion matrix cannot be read; the most frequent confusions can
+BAR_CLASSES = 50  # of more classes, those of the lowest recall are shown
+SHOWN_CONFUSIONS = 10
+
+Event = Mapping[str, Any]
+Json = dict[str, Any]
+
+
+def write_report(run: Path, images: NDArray[np.uint8] | None) -> Path:
+    """Write report.html into a run directory, from whatever the run has so far; returns its path.
+
+    images: uint8 [N, H, W, 3], the evaluated test images, for the pictures of the mistakes; None: no pictures.
+    Raises BadRequest where there is no run, DamagedFile for a file of it that cannot be read.
+    """
+    page = render(collect(run, images))
+    with atomic_write(run / checkpoint.REPORT) as file:
+        file.write(page.encode())
+    return run / checkpoint.REPORT
+
+
+def render(facts: Json) -> str:
+    """Fill the template; a fact that is not there is an error, and every text is escaped."""
+    package = PackageLoader("resnetkit", "")
+    environment = Environment(
+        loader=package, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {"percent": percent, "bar": bar, "duration": duration}
+    return environment.get_template(checkpoint.REPORT).render(facts)
+
+
+def collect(run: Path, images: NDArray[np.uint8] | None) -> Json:
+    """Gather what the page says."""
+    recipe = recipe_to_json(checkpoint.run_recipe(run))
+    events = checkpoint.read_events(run)
+    path, test = run / checkpoint.EVALUATION, last(events, "test")
+    # Beside events without a test it is of an earlier end, before a resume.
+    evaluation: Json = read_json(path) if path.exists() and (test or not events) else {}
+    names = [row["class"] for row in evaluation.get("classes", [])]
+    return {
+        "run": shlex.quote(str(run)),
+        "recipe_file": shlex.quote(str(run / checkpoint.RECIPE)),
+        "again": shlex.quote(f"{run}-again"),
+        "recipe": recipe,
+        "result": result(evaluation, test),
+        "so_far": last(events, "eval"),
+        "progress": progress(recipe, events),
+        "cost": read_cost(run / checkpoint.WEIGHTS),
+        "speed": speed(recipe, events),
+        "test": test,
+        "charts": draw_charts(events),
+        "classes": class_rows(evaluation),
+        "class_count": len(names),
+        "matrix": matrix(evaluation, names) if len(names) <= MATRIX_CLASSES else [],
+        "confusions": confusions(evaluation, names),
+        "mistakes": mistakes(evaluation, names, images),
+        "recipe_rows": flatten(recipe),
+        "environment": list(surroundings(last(events, "start") or {}).items()),
+        "resumes": resumes(events),
+        "missing": missing(run, events, evaluation, images),
+    }
+
+
+def percent(share: float | None, digits: int = 2) -> str:
+    """Write a fraction in percent, with a space that does not break; a dash for None."""
+    return "–" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
+
+
+def last(events: Sequence[Event], kind: str) -> Event | None:
+    """Return the last event of a kind."""
+    return next((event for event in reversed(events) if event["event"] == kind), None)
+
+
+def result(evaluation: Json, test: Event | None) -> Json | None:
+    """Return the figures on the test images: those of the evaluation, else of the event; None without both."""
+    if evaluation or test is None:
+        return evaluation or None
+    correct = round(test["top1"] * test["images"])
+    return {**test, "correct": correct, "top1_interval": wilson_interval(correct, test["images"])}
+
+
+def steps_per_epoch(events: Sequence[Event]) -> int:
+    """Return the steps of an epoch; 1, so that steps stand for epochs, where nothing tells."""
+    train = last(events, "train")
+    return round(train["step"] / train["epoch"]) if train else 1
+
+
+def progress(recipe: Json, events: Sequence[Event]) -> Json:
+    """Return the steps and epochs done and the steps in all; None for what cannot be known yet."""
+    train = last(events, "train") or {"step": 0, "epoch": None}
+    by_epochs = round((recipe["total_epochs"] or 0) * steps_per_epoch(events)) if train["step"] else None
+    return {"done": train["step"], "total": recipe["total_steps"] or by_epochs, "epochs": train["epoch"]}
+
+
+def read_cost(weights: Path) -> Cost | None:
+    """Count the net that the weights file describes; None where there is no file yet."""
+    metadata = checkpoint.read_weights(weights)[1] if weights.exists() else None
+    if metadata is None:
+        return None
+    arch = architecture_from_json(metadata["architecture"])
+    return count(lambda: ResNet(arch), metadata["preprocess"]["image_size"], arch.in_channels)
+
+
+def speed(recipe: Json, events: Sequence[Event]) -> Json | None:
+    """Return images a second, the median of the log, and the time of all steps at the logged rates."""
+    logged = [event for event in events if event["event"] == "train" and event["images_per_second"] > 0]
+    rates = np.array([event["images_per_second"] for event in logged])
+    images = np.diff([0, *(event["step"] for event in logged)]) * recipe["batch_size"]
+    return {"rate": float(np.median(rates)), "time": duration(sum(images / rates))} if logged else None
+
+
+def draw_charts(events: Sequence[Event]) -> list[Chart]:
+    """Draw loss, top-1, learning rate and speed over the epochs."""
+    if last(events, "train") is None:
+        return []
+    per_epoch, heldout = steps_per_epoch(events), last(events, "eval")
+
+    def line(kind: str, field: str, factor: float, name: str, style: Style) -> Series:
+        points = [(e["step"] / per_epoch, factor * e[field]) for e in events if e["event"] == kind]
+        return Series(name, points, style)
+
+    def compared(field: str, factor: float) -> list[Series]:
+        return [
+            line("train", field, factor, "train", "train"),
+            line("eval", field, factor, heldout["split"] if heldout else "", "heldout"),
+            line("test", field, factor, "final test", "test"),
+        ]
+
+    marks = [event["step"] / per_epoch for event in events if event["event"] == "resume"]
+    rates, speeds = line("train", "lr", 1, "rate", "other"), line("train", "images_per_second", 1, "training", "other")
+    return [
+        draw_chart("Loss", "nats", compared("loss", 1), ".3f", marks, from_zero=True),
+        draw_chart("Top-1 accuracy", "% of images", compared("top1", 100), ".1f", marks, from_zero=False),
+        draw_chart("Learning rate", "rate", [rates], ".3g", marks, from_zero=True),
+        draw_chart("Speed", "images a second", [speeds], ",.0f", marks, from_zero=True),
+    ]
+
+
+def class_rows(evaluation: Json) -> list[Json]:
+    """Return the classes by rising recall; those without images have none and come last."""
+    rows = evaluation.get("classes", [])
+    return sorted(rows, key=lambda row: math.inf if row["recall"] is None else row["recall"])[:BAR_CLASSES]
+
+
+def matrix(evaluation: Json, names: Sequence[str]) -> list[Json]:
+    """Return the confusion matrix: of each cell the kind, the count and the strength of its colour.
+
+    Right answers and mistakes have a scale each: on one scale the mistakes would hardly be seen.
+    """
+    counts = np.array(evaluation.get("confusion", []), np.int64).reshape(len(names), len(names))
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    right = np.eye(len(names), dtype=bool)
+    shades = np.where(right, shares, shares / max(shares[~right].max(initial=0.0), 1e-9))
+    kinds = np.where(right, "right", np.where(counts > 0, "wrong", "none"))
+    rows = zip(names, kinds.tolist(), counts.tolist(), shades.tolist(), strict=True)
+    return [{"name": name, "cells": list(zip(*cells, strict=True))} for name, *cells in rows]
+
+
+def confusions(evaluation: Json, names: Sequence[str]) -> list[Json]:
+    """Return the most frequent confusions, the most frequent first."""
+    rows = enumerate(evaluation.get("confusion", []))
+    pairs = [(n, i, j, sum(row)) for i, row in rows for j, n in enumerate(row) if n and i != j]
+    best = sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:SHOWN_CONFUSIONS]
+    return [{"count": n, "label": names[i], "prediction": names[j], "images": total} for n, i, j, total in best]
+
+
+def mistakes(evaluation: Json, names: Sequence[str], images: NDArray[np.uint8] | None) -> list[Json]:
+    """Return the most confident mistakes with their class names and pictures."""
+    shown = evaluation.get("mistakes", [])
+    named = [one | {key: names[one[key]] for key in ("label", "prediction")} for one in shown]
+    return [one | {"picture": None if images is None else data_uri(images[one["index"]])} for one in named]
+
+
+def data_uri(image: NDArray[np.uint8]) -> str:
+    """Write an image [H, W, 3] as a PNG that is its own address."""
+    file = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG")
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def flatten(data: Any, path: str = "") -> list[tuple[str, str]]:
+    """List the leaves of JSON data by path; a list of numbers is one leaf."""
+    if isinstance(data, dict):
+        return [row for name, value in data.items() for row in flatten(value, f"{path}.{name}".lstrip("."))]
+    if isinstance(data, list) and not all(isinstance(item, int | float | str) for item in data):
+        return flatten({str(index): item for index, item in enumerate(data)}, path)
+    if isinstance(data, list):
+        return [(path, ", ".join(map(str, data)) or "none")]
+    words = {None: "none", True: "yes", False: "no"}
+    return [(path, words[data] if data is None or isinstance(data, bool) else str(data))]
+
+
+def surroundings(event: Event) -> dict[str, str]:
+    """Return what a start or resume event says of where it ran."""
+    return dict(flatten({name: value for name, value in event.items() if name not in {"event", "step"}}))
+
+
+def resumes(events: Sequence[Event]) -> list[Json]:
+    """Return where the run was resumed, each with what but the time was not as at the start."""
+    first = surroundings(last(events, "start") or {})
+
+    def shown(event: Event) -> Json:
+        now = surroundings(event)
+        differing = [(name, value) for name, value in now.items() if name != "time" and first.get(name) != value]
+        return {"step": event["step"], "time": now.get("time", ""), "differing": differing}
+
+    return [shown(event) for event in events if event["event"] == "resume"]
+
+
+def missing(run: Path, events: Sequence[Event], evaluation: Json, images: NDArray[np.uint8] | None) -> list[str]:
+    """Say what the page cannot show, and why."""
+    kinds = {event["event"] for event in events}
+    found = {
+        "Curves: metrics.jsonl has no training steps yet.": "train" in kinds,
+        "Held-out curves: no image was evaluated while training.": "eval" in kinds or "train" not in kinds,
+        "Environment: metrics.jsonl does not say where the run was started.": "start" in kinds,
+        "Classes, confusions and mistakes: evaluation.json is written when the run ends.": bool(evaluation),
+        "Weights: weights.safetensors is written when the run ends.": (run / checkpoint.WEIGHTS).exists(),
+        "Mistakes: evaluation.json does not list them.": "mistakes" in evaluation or not evaluation,
+        "Pictures: the test images were not given.": images is not None or not evaluation.get("mistakes"),
+    }
+    return [text for text, there in found.items() if not there]

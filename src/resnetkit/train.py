@@ -1,0 +1,301 @@
+"""Training: one loop, from a recipe and data to a run directory.
+
+Everything random is a pure function of the seed and the step, so that a run can stop after any step and
+go on from its saved state as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from resnetkit import checkpoint
+from resnetkit.assemble import Training, assemble, restore_tensors, training_tensors
+from resnetkit.data.loader import Batch
+from resnetkit.data.sources import ArrayDataset, Split
+from resnetkit.data.transforms import random_stream
+from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
+from resnetkit.evaluate import Evaluation, evaluate
+from resnetkit.home import write_json
+from resnetkit.interrupt import StopSignals
+from resnetkit.losses import cross_entropy
+from resnetkit.memory import keep_freed_memory
+from resnetkit.progress import StepProgress
+from resnetkit.provenance import provenance
+from resnetkit.recipe import Recipe, recipe_differences
+
+FORWARD = 2_000_000  # the random stream of forward passes (drop path)
+NAMED_IMAGES = 8  # how many images of a bad batch are named
+SHOWN_MISTAKES = 24  # how many mistakes the report shows
+
+Event = dict[str, Any]
+
+
+@dataclass
+class Tally:
+    """Sums over the steps since the last logged one; saved with the state."""
+
+    loss_sum: float = 0.0  # nats, over images
+    correct: int = 0
+    images: int = 0
+
+    def add(self, other: Tally) -> None:
+        """Add the sums of one more step."""
+        self.loss_sum += other.loss_sum
+        self.correct += other.correct
+        self.images += other.images
+
+
+@dataclass(frozen=True)
+class Journal:
+    """Where a run writes what happens, and since when it has been at work."""
+
+    run: Path
+    on_event: Callable[[Event], None]
+    began: float  # of time.perf_counter; earlier parts of a resumed run count
+
+    def log(self, event: Event) -> None:
+        """Write an event to metrics.jsonl and to the tracker."""
+        checkpoint.append_event(self.run, event)
+        self.on_event(event)
+
+    def seconds(self) -> float:
+        """Return how long the run has been at work."""
+        return time.perf_counter() - self.began
+
+
+def train(
+    recipe: Recipe,
+    dataset: ArrayDataset,
+    run: Path,
+    *,
+    resume: bool = False,
+    device: torch.device | None = None,  # CPU
+    max_steps: int | None = None,  # stop, with the state saved, when this many steps are done
+    on_event: Callable[[Event], None] = lambda event: None,  # a tracker; gets what metrics.jsonl gets
+) -> Evaluation | None:
+    """Train into a run directory; returns the evaluation on all test images, None when stopped by max_steps.
+
+    Raises BadRequest before anything is started, NonFiniteLoss, Interrupted (after saving) on a signal.
+    """
+    state = begin(recipe, dataset, run, resume)
+    first_step = state.step if state else 0
+    journal = Journal(run, on_event, time.perf_counter() - (state.facts["seconds"] if state else 0.0))
+    with deterministic():
+        keep_freed_memory()
+        training = assemble(recipe, dataset, device or torch.device("cpu"))
+        if state:
+            warn_of_other_numerics(state, training.device)
+            restore_tensors(training, state.tensors)
+        facts = {"seed": recipe.seed, "data_sha256": dataset.sha256} | provenance()
+        journal.log({"event": "resume" if state else "start", "step": first_step} | facts)
+        last_step = min(training.total_steps, max_steps or training.total_steps)
+        tally = Tally(**state.facts["tally"]) if state else Tally()
+        run_steps(training, journal, first_step, last_step, tally)
+        return finish(training, dataset, journal) if last_step == training.total_steps else None
+
+
+def begin(recipe: Recipe, dataset: ArrayDataset, run: Path, resume: bool) -> checkpoint.State | None:
+    """Make the run directory, or reopen it; returns the state to go on from."""
+    images = len(dataset.train.images)
+    if recipe.val_images >= images:
+        raise BadRequest(f"val_images: expected less than the {images} training images, got {recipe.val_images}")
+    if not resume:
+        checkpoint.start_run(run, recipe)
+        return None
+    differences = recipe_differences(checkpoint.run_recipe(run), recipe)
+    if differences:
+        raise BadRequest(f"{run} was started with another recipe", *differences, "next: give another --out")
+    state = checkpoint.load_state(run)
+    if state and state.facts["data_sha256"] != dataset.sha256:
+        expected = f"expected sha256 {state.facts['data_sha256']}"
+        raise BadRequest(f"{run} was started with other data", f"got sha256 {dataset.sha256}", expected)
+    checkpoint.drop_redone_events(run, state.step if state else -1)
+    return state
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """Use only operations that give the same bits each time."""
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    # It would write every new tensor once more than needed.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
+def run_steps(training: Training, journal: Journal, first_step: int, last_step: int, tally: Tally) -> None:
+    """Train from `first_step` to `last_step`: the loop."""
+    recipe, per_epoch = training.recipe, training.batches.steps_per_epoch
+    with StepProgress(recipe.name, training.total_steps, first_step) as progress, StopSignals() as signals:
+
+        def stop_if_asked(done: int) -> None:
+            if signals.received is not None:
+                save(training, journal, done, tally)
+                what = f"stopped by a signal after step {done} of {training.total_steps}; the state is saved"
+                raise Interrupted(signals.received, what, f"next: resnetkit train --resume --out {journal.run}")
+
+        def evaluate_heldout(done: int) -> None:
+            outcome = evaluate_kept(training, training.heldout, lambda count: stop_if_asked(done))
+            journal.log({"event": "eval", "step": done, "split": training.heldout_name} | figures(outcome))
+            progress.say(f"step {done}: {training.heldout_name} top-1 {100 * outcome.top1:.2f} %")
+
+        lap_seconds, lap_images = 0.0, 0
+        for step in range(first_step, last_step):
+            if eval_is_due(training, step):
+                evaluate_heldout(step)
+            started = time.perf_counter()
+            lr = set_lr(training.optimizer, training.lr_at(step))
+            step_tally = train_step(training, training.batches.at(step), step)
+            tally.add(step_tally)
+            lap_seconds, lap_images = lap_seconds + time.perf_counter() - started, lap_images + step_tally.images
+            done = step + 1
+            progress.advance()
+            if done % recipe.log_every_steps == 0 or done == training.total_steps:
+                rate, loss, top1 = lap_images / lap_seconds, tally.loss_sum / tally.images, tally.correct / tally.images
+                journal.log({"event": "train", "step": done, "epoch": done / per_epoch, "lr": lr, "loss": loss,
+                     "top1": top1, "images_per_second": rate})  # fmt: skip
+                progress.note(f"epoch {done / per_epoch:.2f}  loss {loss:.3f}  lr {lr:.4f}  {rate:.0f} images/s")
+                tally, lap_seconds, lap_images = Tally(), 0.0, 0
+            stop_if_asked(done)
+            if done == last_step or done % recipe.save_every_steps == 0:
+                save(training, journal, done, tally)
+        if last_step == training.total_steps and recipe.val_images:
+            evaluate_heldout(last_step)
+
+
+def numerics(device: torch.device) -> dict[str, str]:
+    """Return what decides rounding beside the recipe: a run goes on bit for bit only where these are the same."""
+    return {"torch": torch.__version__, "device": device.type, "threads": f"{torch.get_num_threads()}"}
+
+
+def warn_of_other_numerics(state: checkpoint.State, device: torch.device) -> None:
+    """Say where a resumed run will round otherwise than before."""
+    for name, now in numerics(device).items():
+        if state.facts["numerics"][name] != now:
+            before = state.facts["numerics"][name]
+            print(f"warning: {name} was {before} and is {now}: the run goes on, but not bit for bit", file=sys.stderr)
+
+
+def eval_is_due(training: Training, step: int) -> bool:
+    """Say whether the weights that `step` begins with are to be evaluated."""
+    every_steps = max(1, round(training.recipe.eval_every_epochs * training.batches.steps_per_epoch))
+    return step > 0 and step % every_steps == 0
+
+
+def train_step(training: Training, batch: Batch, step: int) -> Tally:
+    """Do one optimizer step, in micro-batches; returns what the weights before it made of the batch."""
+    recipe = training.recipe
+    training.model.train()
+    training.optimizer.zero_grad(set_to_none=True)
+    images, labels = batch.images.to(training.device), batch.labels.to(training.device)
+    parts = min(recipe.batch_size // recipe.microbatch_size, len(labels))
+    tally = Tally(images=len(labels))
+    for part, (some_images, some_labels) in enumerate(
+        zip(images.tensor_split(parts), labels.tensor_split(parts), strict=True)
+    ):
+        seed_forward(recipe.seed, step, part)
+        logits = training.forward(some_images)
+        loss = cross_entropy(logits, some_labels, label_smoothing=recipe.label_smoothing)
+        (loss * (len(some_labels) / len(labels))).backward()  # type: ignore[no-untyped-call]
+        tally.loss_sum += loss.item() * len(some_labels)
+        tally.correct += int((logits.detach().argmax(1) == some_labels).sum())
+    if not np.isfinite(tally.loss_sum):
+        raise NonFiniteLoss(*describe_bad_batch(training, batch.indices, step, tally.loss_sum))
+    training.optimizer.step()
+    if training.ema:
+        training.ema.update(training.model)
+    return tally
+
+
+def seed_forward(seed: int, step: int, part: int) -> None:
+    """Seed what a forward pass draws, so that it depends on nothing before it."""
+    torch.manual_seed(int(random_stream(seed, FORWARD, step, part).integers(2**63)))
+
+
+def describe_bad_batch(training: Training, indices: NDArray[np.int64], step: int, loss: float) -> tuple[str, ...]:
+    """Say where a loss stopped being finite."""
+    epoch, position = divmod(step, training.batches.steps_per_epoch)
+    named = ", ".join(map(str, indices[:NAMED_IMAGES]))
+    return (
+        f"the loss is {loss} at step {step}",
+        f"got it from batch {position} of epoch {epoch}: training images {named}, ... ({len(indices)} in all)",
+        f"at learning rate {training.lr_at(step):g}; this step did not change the weights",
+        "next: a smaller rate or a warm-up, as --set optim.lr=...; the last saved state is whole",
+    )
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> float:
+    """Give every parameter group the rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    return lr
+
+
+def save(training: Training, journal: Journal, done: int, tally: Tally) -> None:
+    """Save all that the next step needs, `done` steps into the run."""
+    facts = {
+        "tally": asdict(tally),
+        "data_sha256": training.data_sha256,
+        "numerics": numerics(training.device),
+        "seconds": journal.seconds(),
+    }
+    checkpoint.save_state(journal.run, checkpoint.State(done, training_tensors(training), facts))
+
+
+def evaluate_kept(training: Training, split: Split, on_batch: Callable[[int], None] = lambda count: None) -> Evaluation:
+    """Evaluate the weights that would be kept if the run ended now."""
+    return evaluate(
+        training.kept_model,
+        split.images,
+        split.labels,
+        normalize=training.preprocess.normalize,
+        device=training.device,
+        on_batch=on_batch,
+    )
+
+
+def figures(outcome: Evaluation) -> Event:
+    """Return the figures of an evaluation that go into metrics.jsonl."""
+    return {"images": outcome.images, "top1": outcome.top1, "top5": outcome.top5, "loss": outcome.loss}
+
+
+def finish(training: Training, dataset: ArrayDataset, journal: Journal) -> Evaluation:
+    """Evaluate the last step's weights on all test images and keep them with what they are."""
+    outcome = evaluate_kept(training, dataset.test)
+    recipe = training.recipe
+    metadata = {
+        "architecture": asdict(training.model.arch),
+        "class_names": dataset.class_names,
+        "preprocess": training.preprocess.to_json(),
+        "recipe": recipe.name,
+        "data": {"name": dataset.name, "sha256": dataset.sha256},
+        "metrics": {f"{dataset.name} test": figures(outcome)},
+        "license": None,  # the run's owner decides
+    }
+    sha256 = checkpoint.save_weights(journal.run / checkpoint.WEIGHTS, training.kept_model.state_dict(), metadata)
+    facts = {
+        "recipe": recipe.name,
+        "seed": recipe.seed,
+        "data": {"name": dataset.name, "split": "test", "sha256": dataset.sha256},
+        "weights_sha256": sha256,
+        "seconds": journal.seconds(),
+        "mistakes": outcome.mistakes(SHOWN_MISTAKES),
+        "provenance": provenance(),
+    }
+    write_json(journal.run / checkpoint.EVALUATION, outcome.to_json(dataset.class_names) | facts)
+    told = {"weights_sha256": sha256, "seconds": journal.seconds()} | figures(outcome)
+    journal.log({"event": "test", "step": training.total_steps} | told)
+    return outcome

@@ -1,0 +1,286 @@
+"""A run: exact resume, the same bits for the same seed, and errors that lose nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from resnetkit import checkpoint
+from resnetkit.assemble import assemble
+from resnetkit.data.loader import Batch, MemoryBatches
+from resnetkit.errors import BadRequest, DamagedFile, NonFiniteLoss
+from resnetkit.evaluate import Evaluation
+from resnetkit.home import read_json
+from resnetkit.recipe import Flip, PadCrop, Recipe, SubtractMeanImage
+from resnetkit.train import train, train_step
+from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, weights_sha256
+
+DATASET = tiny_dataset()
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One undisturbed run."""
+    run = tmp_path_factory.mktemp("reference") / "run"
+    assert isinstance(train(RECIPE, DATASET, run), Evaluation)
+    return run
+
+
+@pytest.fixture
+def asked_steps(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """The steps whose batches were asked for."""
+    asked: list[int] = []
+    at = MemoryBatches.at
+
+    def watched(self: MemoryBatches, step: int) -> Batch:
+        asked.append(step)
+        return at(self, step)
+
+    monkeypatch.setattr(MemoryBatches, "at", watched)
+    yield asked
+
+
+def timeless(run: Path, *left_out: str) -> list[dict[str, Any]]:
+    """Return a run's events without what a clock says."""
+    events = [event for event in checkpoint.read_events(run) if event["event"] not in left_out]
+    return [{k: v for k, v in event.items() if k not in TIME_FIELDS} for event in events]
+
+
+@pytest.mark.parametrize("stop", [1, 4, 5, 7, 13, 20])
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    stop: int, reference: Path, tmp_path: Path, asked_steps: list[int]
+) -> None:
+    run = tmp_path / "run"
+    assert train(RECIPE, DATASET, run, max_steps=stop) is None
+    assert asked_steps == list(range(stop))
+    asked_steps.clear()
+    train(RECIPE, DATASET, run, resume=True)
+    assert asked_steps == list(range(stop, STEPS))  # it went on at the last saved step, not at zero
+    assert weights_sha256(run) == weights_sha256(reference)
+    assert timeless(run, "start", "resume") == timeless(reference, "start")
+    assert [event["step"] for event in checkpoint.read_events(run) if event["event"] == "resume"] == [stop]
+
+
+def test_a_run_stopped_twice_equals_an_uninterrupted_one(reference: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run, max_steps=3)
+    train(RECIPE, DATASET, run, resume=True, max_steps=11)
+    train(RECIPE, DATASET, run, resume=True)
+    assert weights_sha256(run) == weights_sha256(reference)
+
+
+def test_the_whole_state_is_equal_too(reference: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run, max_steps=9)
+    train(RECIPE, DATASET, run, resume=True)
+    before, after = checkpoint.load_state(reference), checkpoint.load_state(run)
+    assert before and after
+    assert {name.partition(".")[0] for name in before.tensors} == {"model", "ema", "optimizer"}
+    assert all(torch.equal(before.tensors[name], after.tensors[name]) for name in before.tensors | after.tensors)
+    del before.facts["seconds"], after.facts["seconds"]
+    assert before.facts == after.facts
+
+
+def test_the_same_seed_gives_the_same_bits_and_another_seed_does_not(reference: Path, tmp_path: Path) -> None:
+    train(RECIPE, DATASET, tmp_path / "same")
+    train(replace(RECIPE, seed=1), DATASET, tmp_path / "other")
+    assert timeless(tmp_path / "same") == timeless(reference)
+    assert weights_sha256(tmp_path / "same") == weights_sha256(reference)
+    assert weights_sha256(tmp_path / "other") != weights_sha256(reference)
+
+
+def test_a_finished_run_resumed_does_no_step_again(reference: Path, tmp_path: Path, asked_steps: list[int]) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run)
+    asked_steps.clear()
+    assert isinstance(train(RECIPE, DATASET, run, resume=True), Evaluation)
+    assert asked_steps == []
+    assert weights_sha256(run) == weights_sha256(reference)
+    assert sum(event["event"] == "test" for event in checkpoint.read_events(run)) == 1
+
+
+def test_events_tell_the_run(reference: Path) -> None:
+    events = checkpoint.read_events(reference)
+    kinds = [event["event"] for event in events]
+    assert kinds.count("train") == STEPS // 4 + 1
+    assert [event["step"] for event in events if event["event"] == "eval"] == [7, 14, 21]
+    assert all(event["split"] == "val" and event["images"] == 10 for event in events if event["event"] == "eval")
+    assert kinds[0] == "start" and kinds[-1] == "test"
+    assert events[-1]["images"] == 30 and events[-1]["weights_sha256"] == weights_sha256(reference)
+    assert events[0]["data_sha256"] == DATASET.sha256 and events[0]["seed"] == 0
+
+
+def test_it_learns(reference: Path) -> None:
+    assert read_json(reference / checkpoint.EVALUATION)["top1"] > 0.6
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_batch(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, optim=replace(RECIPE.optim, lr=1e30), warmup=None, save_every_steps=1)
+    with pytest.raises(NonFiniteLoss) as caught:
+        train(recipe, DATASET, tmp_path / "run")
+    step = int(caught.value.what.rpartition(" ")[2])
+    assert 0 < step < STEPS
+    first_images = assemble(recipe, DATASET, torch.device("cpu")).batches.at(step).indices[:3]
+    assert f"training images {', '.join(map(str, first_images))}, " in str(caught.value)
+    assert f"batch {step} of epoch 0" in str(caught.value)
+    state = checkpoint.load_state(tmp_path / "run")
+    assert state and state.step == step
+
+
+def test_micro_batches_add_up_to_the_mean_over_the_batch() -> None:
+    """On a net without norms, any split gives the gradient of the whole batch's mean loss."""
+    recipe = replace(RECIPE, batch_size=14, microbatch_size=2, label_smoothing=0.0)
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(16 * 16 * 3, 3)).double()
+    training = assemble(recipe, DATASET, torch.device("cpu"))
+    optimizer = torch.optim.SGD(linear.parameters(), lr=0.0)
+    training = replace(training, model=linear, forward=linear, optimizer=optimizer, ema=None)  # type: ignore[arg-type]
+    batch = training.batches.at(7)  # 110 = 7 * 14 + 12: the last batch of the epoch has 12 images
+    assert len(batch.labels) == 12
+    batch = replace(batch, images=batch.images.double())
+    train_step(training, batch, 7)
+    accumulated = linear[1].weight.grad
+    whole = nn.functional.cross_entropy(linear(batch.images), batch.labels)
+    linear.zero_grad()
+    whole.backward()  # type: ignore[no-untyped-call]
+    torch.testing.assert_close(accumulated, linear[1].weight.grad)
+
+
+def test_the_mean_image_is_that_of_the_images_trained_on(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, preprocess=SubtractMeanImage(), augment=())
+    training = assemble(recipe, DATASET, torch.device("cpu"))
+    expected = DATASET.train.images[:110].mean(axis=0) / 255
+    np.testing.assert_allclose(training.preprocess.mean, expected, atol=1e-6)
+    epoch = torch.cat([training.batches.at(step).images for step in range(training.batches.steps_per_epoch)])
+    assert epoch.mean().abs() < 1e-6
+    assert epoch.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_recipes_reach_the_loop(tmp_path: Path) -> None:
+    training = assemble(RECIPE, DATASET, torch.device("cpu"))
+    assert [type(a).__name__ for a in training.batches.augmentations] == ["RandomPadCrop", "RandomFlip"]
+    bare = assemble(replace(RECIPE, augment=(), average_weights=None, val_images=0), DATASET, torch.device("cpu"))
+    assert bare.batches.augmentations == () and bare.ema is None and bare.kept_model is bare.model
+    assert bare.heldout_name == "test" and len(bare.heldout.images) == 30
+    flipped = replace(RECIPE, augment=(Flip(alternating=True), PadCrop(1)))
+    assert [type(a).__name__ for a in assemble(flipped, DATASET, torch.device("cpu")).batches.augmentations] == [
+        "RandomFlip",
+        "RandomPadCrop",
+    ]
+
+
+def test_refusals_come_before_anything_is_started(reference: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadRequest, match="not empty"):
+        train(RECIPE, DATASET, reference)
+    with pytest.raises(BadRequest, match="another recipe\n  batch_size: 16 -> 32"):
+        train(replace(RECIPE, batch_size=32), DATASET, reference, resume=True)
+    with pytest.raises(BadRequest, match="other data"):
+        train(RECIPE, tiny_dataset(seed=1), reference, resume=True)
+    with pytest.raises(BadRequest, match="not a run directory"):
+        train(RECIPE, DATASET, tmp_path / "nothing", resume=True)
+    with pytest.raises(BadRequest, match="less than the 120 training images, got 120"):
+        train(replace(RECIPE, val_images=120), DATASET, tmp_path / "new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_damaged_state_is_refused(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run, max_steps=2)
+    tensors = run / checkpoint.STATE / "step-00000002" / "tensors.safetensors"
+    content = bytearray(tensors.read_bytes())
+    content[len(content) // 2] ^= 1
+    tensors.write_bytes(content)
+    with pytest.raises(DamagedFile, match="does not have its checksum"):
+        train(RECIPE, DATASET, run, resume=True)
+
+
+def long_recipe() -> str:
+    """Overrides that make the tiny run long enough to be stopped in its middle."""
+    return "total_epochs=400"
+
+
+def start(run: Path, *extra: str) -> subprocess.Popen[str]:
+    """Start a training process."""
+    script = Path(__file__).with_name("run_tiny.py")
+    command = [sys.executable, str(script), "train", "tiny", "--out", str(run), "--set", long_recipe(), *extra]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a run has saved a state at `step` or later."""
+    for _ in range(1200):
+        if any(int(path.name[5:]) >= step for path in (run / checkpoint.STATE).glob("step-*")):
+            return
+        if process.poll() is not None:
+            pytest.fail(f"the run ended early: {process.communicate()[1]}")
+        time.sleep(0.05)
+    pytest.fail("the run did not get far enough")
+
+
+@pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_saves_first(number: int, exit_code: int, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    wait_for_step(run, 10, process)
+    process.send_signal(number)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == exit_code
+    state = checkpoint.load_state(run)
+    assert state
+    assert f"error: stopped by a signal after step {state.step} of 2800; the state is saved" in error
+    assert f"next: resnetkit train --resume --out {run}" in error
+    assert "Traceback" not in error
+
+
+def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
+    recipe: Recipe = replace(RECIPE, total_epochs=40)
+    train(recipe, DATASET, tmp_path / "whole")
+    run = tmp_path / "killed"
+    process = start(run, "total_epochs=40")
+    wait_for_step(run, 50, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    state = checkpoint.load_state(run)
+    assert state and 50 <= state.step < 280
+    train(recipe, DATASET, run, resume=True)
+    resumed_at = [event["step"] for event in checkpoint.read_events(run) if event["event"] == "resume"]
+    assert resumed_at == [state.step]
+    assert weights_sha256(run) == weights_sha256(tmp_path / "whole")
+
+
+def test_resuming_with_another_number_of_threads_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    train(RECIPE, DATASET, tmp_path / "run", max_steps=2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(threads + 1)
+    try:
+        train(RECIPE, DATASET, tmp_path / "run", resume=True, max_steps=4)
+    finally:
+        torch.set_num_threads(threads)
+    assert f"warning: threads was {threads} and is {threads + 1}" in capsys.readouterr().err
+
+
+def test_metrics_are_json_lines(reference: Path) -> None:
+    lines = (reference / checkpoint.METRICS).read_text().splitlines()
+    assert all(isinstance(json.loads(line), dict) for line in lines)
+    assert len(lines) == 1 + 6 + 3 + 1
+
+
+@pytest.mark.slow
+def test_a_compiled_run_resumes_exactly(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, compile=True)
+    train(recipe, DATASET, tmp_path / "whole")
+    train(recipe, DATASET, tmp_path / "parts", max_steps=8)
+    train(recipe, DATASET, tmp_path / "parts", resume=True)
+    assert weights_sha256(tmp_path / "parts") == weights_sha256(tmp_path / "whole")
