@@ -23,7 +23,7 @@ from resnetkit.models import ResNet
 from resnetkit.models.counting import Cost, count
 from resnetkit.models.resnet import architecture_from_json
 from resnetkit.progress import duration
-from resnetkit.recipe import recipe_to_json
+from resnetkit.recipe import leaves, recipe_to_json
 
 MATRIX_CLASSES = 25  # a larger confusion matrix cannot be read; the most frequent confusions can
 BAR_CLASSES = 50  # of more classes, those of the lowest recall are shown
@@ -80,7 +80,7 @@ def collect(run: Path, images: NDArray[np.uint8] | None) -> Json:
         "matrix": matrix(evaluation, names) if len(names) <= MATRIX_CLASSES else [],
         "confusions": confusions(evaluation, names),
         "mistakes": mistakes(evaluation, names, images),
-        "recipe_rows": flatten(recipe),
+        "recipe_rows": readable(recipe),
         "environment": list(surroundings(last(events, "start") or {}).items()),
         "resumes": resumes(events),
         "missing": missing(run, events, evaluation, images),
@@ -204,21 +204,21 @@ def data_uri(image: NDArray[np.uint8]) -> str:
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def flatten(data: Any, path: str = "") -> list[tuple[str, str]]:
-    """List the leaves of JSON data by path; a list of numbers is one leaf."""
-    if isinstance(data, dict):
-        return [row for name, value in data.items() for row in flatten(value, f"{path}.{name}".lstrip("."))]
-    if isinstance(data, list) and not all(isinstance(item, int | float | str) for item in data):
-        return flatten({str(index): item for index, item in enumerate(data)}, path)
-    if isinstance(data, list):
-        return [(path, ", ".join(map(str, data)) or "none")]
+def readable(data: Any) -> list[tuple[str, str]]:
+    """List the leaves of JSON data by path, in words."""
     words = {None: "none", True: "yes", False: "no"}
-    return [(path, words[data] if data is None or isinstance(data, bool) else str(data))]
+
+    def word(value: Any) -> str:
+        if isinstance(value, list):
+            return ", ".join(map(str, value)) or "none"
+        return words[value] if value is None or isinstance(value, bool) else str(value)
+
+    return [(path, word(value)) for path, value in leaves(data)]
 
 
 def surroundings(event: Event) -> dict[str, str]:
     """Return what a start or resume event says of where it ran."""
-    return dict(flatten({name: value for name, value in event.items() if name not in {"event", "step"}}))
+    return dict(readable({name: value for name, value in event.items() if name not in {"event", "step"}}))
 
 
 def resumes(events: Sequence[Event]) -> list[Json]:
