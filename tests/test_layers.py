@@ -20,6 +20,7 @@ GROUPS = (
     ("zoo", "evaluate", "assemble"),
     ("load",),
     ("train", "predict", "report"),
+    ("printing",),
     ("commands",),
     ("resnetkit",),  # the package itself: its public names, loaded when they are first used
     ("cli",),

@@ -191,6 +191,8 @@ def test_refusals_come_before_anything_is_started(reference: Path, tmp_path: Pat
         train(RECIPE, DATASET, tmp_path / "nothing", resume=True)
     with pytest.raises(BadRequest, match="less than the 120 training images, got 120"):
         train(replace(RECIPE, val_images=120), DATASET, tmp_path / "new")
+    with pytest.raises(BadRequest, match="round to none"):
+        train(replace(RECIPE, total_epochs=0.01), DATASET, tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
 

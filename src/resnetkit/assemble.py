@@ -14,6 +14,7 @@ from resnetkit.data.loader import MemoryBatches
 from resnetkit.data.sources import ArrayDataset, Split
 from resnetkit.data.transforms import Augmentation, Preprocess, RandomFlip, RandomPadCrop, mean_image
 from resnetkit.ema import Ema
+from resnetkit.errors import BadRequest
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.optim import build_sgd
 from resnetkit.recipe import Cosine, Flip, Normalize, PadCrop, Recipe, StepDecay
@@ -49,6 +50,9 @@ class Training:
 def assemble(recipe: Recipe, dataset: ArrayDataset, device: torch.device) -> Training:
     """Build everything that the recipe describes."""
     kept = len(dataset.train.images) - recipe.val_images
+    if kept < 1:
+        images = len(dataset.train.images)
+        raise BadRequest(f"val_images: expected less than the {images} training images, got {recipe.val_images}")
     train_split = Split(dataset.train.images[:kept], dataset.train.labels[:kept])
     val_split = Split(dataset.train.images[kept:], dataset.train.labels[kept:])
     preprocess = build_preprocess(recipe, train_split)
@@ -62,6 +66,8 @@ def assemble(recipe: Recipe, dataset: ArrayDataset, device: torch.device) -> Tra
         normalize_first=preprocess.mean.ndim == 3,
     )
     total_steps = recipe.total_steps or round((recipe.total_epochs or 0) * batches.steps_per_epoch)
+    if total_steps < 1:
+        raise BadRequest(f"total_epochs: {recipe.total_epochs} of {batches.steps_per_epoch} steps round to none")
     arch = replace(find_architecture(recipe.model), num_classes=len(dataset.class_names))
     model = build_model(recipe, arch, device)
     optimizer = build_sgd(model, **asdict(recipe.optim))

@@ -11,11 +11,9 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
-from rich.table import Table
 
 from resnetkit import checkpoint
 from resnetkit.data.sources import load_dataset, write_samples
@@ -28,18 +26,17 @@ from resnetkit.load import LoadedModel, load_model
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.models.counting import count
 from resnetkit.models.resnet import StrideStyle
-from resnetkit.predict import Prediction, Unreadable, find_images
+from resnetkit.predict import Unreadable, find_images
 from resnetkit.predict import predict as predict_files
+from resnetkit.printing import OUT, prediction_line, print_evaluation, print_origin, print_run, print_zoo
 from resnetkit.progress import StepProgress, duration
 from resnetkit.provenance import provenance
-from resnetkit.recipe import Recipe, recipe_to_json
+from resnetkit.recipe import Recipe, leaves, recipe_to_json
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
 from resnetkit.tracking import tensorboard_writer
 from resnetkit.train import train as train_run
 from resnetkit.zoo import zoo_rows
-
-OUT = Console(soft_wrap=True, highlight=False, markup=False)
 
 
 def zoo(as_json: bool) -> int:
@@ -48,15 +45,7 @@ def zoo(as_json: bool) -> int:
     if as_json:
         print(json.dumps(rows, indent=1))
         return 0
-    columns = ("name", "net", "classes", "input", "params", "MACs", "MACs as the page", "top-1 %", "top-5 %", "source")
-    title = "Parameters and multiply-adds (MACs) are counted now; top-1 and top-5 are as published."
-    table = Table(*columns, title=title, title_style="", title_justify="left")
-    for row in rows:
-        published = ["" if row[key] is None else f"{row[key]:.2%}"[:-1] for key in ("top1", "top5")]
-        costs = [f"{row[key]:,}" for key in ("params", "macs", "macs_page")]
-        size = f"{row['image_size']} px"
-        table.add_row(row["name"], row["model"], f"{row['num_classes']}", size, *costs, *published, row["source"])
-    Console(width=None if sys.stdout.isatty() else 200).print(table)
+    print_zoo(rows)
     return 0
 
 
@@ -66,21 +55,10 @@ def show(recipe: str, overrides: list[str], as_json: bool) -> int:
     if as_json:
         print(json.dumps(recipe_to_json(chosen), indent=1))
         return 0
-    for path, value in flatten(recipe_to_json(chosen)):
-        OUT.print(f"{path:28} {value}")
+    for path, value in leaves(recipe_to_json(chosen)):
+        OUT.print(f"{path:28} {json.dumps(value)}")
     OUT.print(f"\n{recipe_cost(chosen)}")
     return 0
-
-
-def flatten(data: Any, path: str = "") -> list[tuple[str, str]]:
-    """List the leaves of JSON data by path, as an override would name them."""
-    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else None
-    if inner is None or not data or all(isinstance(item, float | int) for item in data):
-        return [(path, json.dumps(data))]
-    rows: list[tuple[str, str]] = []
-    for name, value in inner:
-        rows += flatten(value, f"{path}.{name}" if path else str(name))
-    return rows
 
 
 def recipe_cost(recipe: Recipe) -> str:
@@ -171,13 +149,6 @@ def choose_device(name: str | None) -> torch.device:
     return device
 
 
-def print_run(run: Path, top1: float) -> None:
-    """Print what a run came to, as its last lines."""
-    OUT.print(f"top-1 {percent(top1)}")
-    OUT.print(f"run {run}")
-    OUT.print(f"report {run / checkpoint.REPORT}")
-
-
 def report(run: str) -> int:
     """Write a run's report anew."""
     folder = Path(run)
@@ -240,42 +211,6 @@ def check_classes(loaded: LoadedModel, dataset: ArrayDataset) -> None:
         raise WeightsError(f"the model takes {size} pixels a side, {dataset.name} has {height}", loaded.origin)
 
 
-def print_evaluation(loaded: LoadedModel, dataset: ArrayDataset, outcome: Evaluation) -> None:
-    """Print the figures, a table of classes and the confusion matrix."""
-    found = outcome.to_json(dataset.class_names)
-    print_origin(loaded, OUT)
-    OUT.print(f"{dataset.name} test, {outcome.images:,} images, {outcome.correct:,} correct")
-    for name in ("top1", "top5"):
-        low, high = found[f"{name}_interval"]
-        OUT.print(f"{name[:-1]}-{name[-1]}  {percent(found[name])}, 95 % interval {percent(low)} to {percent(high)}")
-    OUT.print(f"loss {outcome.loss:.4f}\n")
-    classes = Table("class", "images", "correct", "recall", "95 % interval", "precision", title="classes")
-    for row in found["classes"]:
-        low, high = row["recall_interval"]
-        interval = f"{percent(low)} to {percent(high)}"
-        counts = (f"{row['images']:,}", f"{row['correct']:,}")
-        classes.add_row(row["class"], *counts, percent(row["recall"]), interval, percent(row["precision"]))
-    confusion = Table("label \\ predicted", *dataset.class_names, title="confusion")
-    for name, counts in zip(dataset.class_names, found["confusion"], strict=True):
-        confusion.add_row(name, *(f"{number:,}" if number else "" for number in counts))
-    wide = Console(width=None if sys.stdout.isatty() else 160)
-    wide.print(classes)
-    if len(dataset.class_names) <= 20:
-        wide.print(confusion)
-
-
-def percent(share: float | None) -> str:
-    """Write a fraction in percent, nothing for None."""
-    return "" if share is None else f"{100 * share:.2f} %"
-
-
-def print_origin(loaded: LoadedModel, console: Console) -> None:
-    """Print what was loaded, and what was assumed for it."""
-    console.print(loaded.origin)
-    for assumption in loaded.assumptions:
-        console.print(f"assumed: {assumption}")
-
-
 def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str]) -> None:
     """Write one CSV line an image, in the order of the data."""
     text = io.StringIO()
@@ -336,16 +271,6 @@ def choose_names(class_names: str | None, loaded: LoadedModel) -> Sequence[str]:
     if len(names) != loaded.model.arch.num_classes:
         raise BadRequest(f"--class-names: expected {loaded.model.arch.num_classes} names, got {len(names)}")
     return names
-
-
-def prediction_line(outcome: Prediction, names: Sequence[str], width: int, as_json: bool) -> str:
-    """Write one image's outcome."""
-    pairs = [(index, names[index], prob) for index, prob in zip(outcome.classes, outcome.probs, strict=True)]
-    if as_json:
-        rows = [{"class": name, "index": index, "prob": prob} for index, name, prob in pairs]
-        return json.dumps({"file": outcome.file, "predictions": rows}, ensure_ascii=False)
-    chances = ", ".join(f"{name} {100 * prob:.1f} %" for _, name, prob in pairs)
-    return f"{outcome.file:{width}}  {chances}"
 
 
 COMMANDS: dict[str, Callable[..., int]] = {

@@ -111,30 +111,35 @@ def recognise(
     stem, stem_conv = recognise_stem(tensors)
     depths = count_blocks(tensors)
     bottleneck = "layer1.0.conv3.weight" in tensors
-    expansion = 4 if bottleneck else 1
-    last_conv = "conv3" if bottleneck else "conv2"
-    names = [f"layer{stage}.0.{last_conv}.weight" for stage in range(1, len(depths) + 1)]
-    require(tensors, *names)
-    channels = [tensors[name].shape[0] for name in names]  # after each stage
-    widths = tuple(count // expansion for count in channels)
-    if min(widths) < 1:
-        raise WeightsError(
-            "the stages are too narrow", f"got {min(channels)} channels", f"expected {expansion} or more"
-        )
+    widths, width_factor = recognise_widths(tensors, len(depths), bottleneck)
     stem_width = tensors["bn1.weight"].shape[0]
+    if min(*widths, width_factor, stem_width // (2 if stem == "deep" else 1)) < 1:
+        got = f"got widths {widths}, times {width_factor} in the first block, and {stem_width} channels after the stem"
+        raise WeightsError("the channels are not those of a residual net", got)
+    widened = stem_width != widths[0] * (4 if bottleneck else 1)
     return Architecture(
         block="bottleneck" if bottleneck else "basic",
         depths=depths,
         widths=widths,
-        width_factor=tensors["layer1.0.conv1.weight"].shape[0] // widths[0],
+        width_factor=width_factor,
         stem=stem,
         stem_width=stem_width,
-        shortcut=recognise_shortcut(tensors, widened=channels[0] != stem_width, plain=plain),
+        shortcut=recognise_shortcut(tensors, widened=widened, plain=plain),
         avg_down="layer2.0.downsample.2.weight" in tensors,
         stride_style=stride_style,
         num_classes=tensors["fc.weight"].shape[0],
         in_channels=stem_conv.shape[1],
     )
+
+
+def recognise_widths(tensors: Mapping[str, Tensor], stages: int, bottleneck: bool) -> tuple[tuple[int, ...], int]:
+    """Return the width of each stage, and how much wider the first block's inner convolutions are."""
+    last_conv, expansion = ("conv3", 4) if bottleneck else ("conv2", 1)
+    names = [f"layer{stage}.0.{last_conv}.weight" for stage in range(1, stages + 1)]
+    require(tensors, *names)
+    widths = tuple(tensors[name].shape[0] // expansion for name in names)
+    inner = tensors["layer1.0.conv1.weight"].shape[0]
+    return widths, inner // max(1, widths[0]) if bottleneck else 1
 
 
 def require(tensors: Mapping[str, Tensor], *names: str) -> None:

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resnetkit.errors import BadRequest
 from resnetkit.metrics import confusion_matrix, ranks_of, wilson_interval
 
 TOP_K = 5
@@ -114,19 +115,27 @@ def evaluate(
     batch_size: int = 200,
     on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch
 ) -> Evaluation:
-    """Evaluate a model, put into eval mode for the while, on each image exactly once."""
+    """Evaluate a model, put into eval mode for the while, on each image exactly once; BadRequest for no images."""
+    if len(images) == 0:
+        raise BadRequest("there are no images to evaluate on")
     was_training = model.training
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
-    for start in range(0, len(images), batch_size):
-        batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-        targets = torch.from_numpy(np.array(labels[start : start + batch_size], np.int64)).to(device)
-        logits = model(normalize(batch)).float()
-        predictions = logits.argmax(1)  # of equal ones the first; the softmax may round different logits to equal
-        confidences = logits.softmax(1).gather(1, predictions[:, None])[:, 0]
-        losses = F.cross_entropy(logits, targets, reduction="none")
-        parts.append((targets, predictions, confidences, ranks_of(logits, targets), losses))
-        on_batch(len(targets))
-    model.train(was_training)
+    try:
+        for start in range(0, len(images), batch_size):
+            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
+            targets = torch.from_numpy(np.array(labels[start : start + batch_size], np.int64)).to(device)
+            logits = model(normalize(batch)).float()
+            parts.append((targets, *outcomes(logits, targets)))
+            on_batch(len(targets))
+    finally:
+        model.train(was_training)
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
     return Evaluation(logits.shape[1], *columns)
+
+
+def outcomes(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+    """Return predictions, confidences, ranks of the labels and losses, each [N], of logits [N, classes]."""
+    predictions = logits.argmax(1)  # of equal ones the first; the softmax may round different logits to equal
+    confidences = logits.softmax(1).gather(1, predictions[:, None])[:, 0]
+    return predictions, confidences, ranks_of(logits, labels), F.cross_entropy(logits, labels, reduction="none")

@@ -76,5 +76,5 @@ def read_json(path: Path) -> Any:
     """Read a JSON file; DamagedFile names it when it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # not UTF-8, not JSON, too long a number, too deep
         raise DamagedFile(f"{path} is not JSON", f"{error}") from error

@@ -17,7 +17,7 @@ from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadImage, BadRequest
 
 STDIN = "-"
-ENDINGS = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+ENDINGS = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 BATCH_SIZE = 32
 
 

@@ -143,6 +143,16 @@ def value_to_json(value: object) -> Json:
     return value
 
 
+def leaves(data: Json, path: str = "") -> list[tuple[str, Json]]:
+    """List the leaves of JSON data by path, as an override names them; a list of plain values is one leaf."""
+    named = data
+    if isinstance(data, list) and any(isinstance(item, dict | list) for item in data):
+        named = {str(index): item for index, item in enumerate(data)}
+    if not isinstance(named, dict):
+        return [(path, data)]
+    return [row for name, value in named.items() for row in leaves(value, f"{path}.{name}".lstrip("."))]
+
+
 def read_recipe(
     data: Json,
     overrides: Sequence[str] = (),

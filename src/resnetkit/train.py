@@ -87,28 +87,25 @@ def train(
 
     Raises BadRequest before anything is started, NonFiniteLoss, Interrupted (after saving) on a signal.
     """
-    state = begin(recipe, dataset, run, resume)
-    first_step = state.step if state else 0
-    journal = Journal(run, on_event, time.perf_counter() - (state.facts["seconds"] if state else 0.0))
     with deterministic():
         keep_freed_memory()
         training = assemble(recipe, dataset, device or torch.device("cpu"))
+        state = begin(recipe, dataset, run, resume)
+        first_step, tally, seconds = 0, Tally(), 0.0
         if state:
             warn_of_other_numerics(state, training.device)
             restore_tensors(training, state.tensors)
+            first_step, tally, seconds = state.step, Tally(**state.facts["tally"]), state.facts["seconds"]
+        journal = Journal(run, on_event, time.perf_counter() - seconds)
         facts = {"seed": recipe.seed, "data_sha256": dataset.sha256} | provenance()
         journal.log({"event": "resume" if state else "start", "step": first_step} | facts)
         last_step = min(training.total_steps, max_steps or training.total_steps)
-        tally = Tally(**state.facts["tally"]) if state else Tally()
         run_steps(training, journal, first_step, last_step, tally)
         return finish(training, dataset, journal) if last_step == training.total_steps else None
 
 
 def begin(recipe: Recipe, dataset: ArrayDataset, run: Path, resume: bool) -> checkpoint.State | None:
     """Make the run directory, or reopen it; returns the state to go on from."""
-    images = len(dataset.train.images)
-    if recipe.val_images >= images:
-        raise BadRequest(f"val_images: expected less than the {images} training images, got {recipe.val_images}")
     if not resume:
         checkpoint.start_run(run, recipe)
         return None

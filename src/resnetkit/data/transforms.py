@@ -15,6 +15,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnetkit.errors import DamagedFile
+
 Images = NDArray[Any]  # [N, H, W, C], uint8 or float32
 Draws = NDArray[Any]  # one row an image
 
@@ -85,7 +87,7 @@ class Preprocess:
     image_size: int  # pixels a side of the model's input
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
-    resize_size: int | None = None  # short side before the centre crop; None: image_size
+    resize_size: int | None = None  # short side before the centre crop, not below image_size; None: image_size
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 images [N, H, W, C] into the model's float32 input [N, C, H, W], channels last in memory."""
@@ -104,7 +106,10 @@ class Preprocess:
 
 
 def preprocess_from_json(data: dict[str, Any]) -> Preprocess:
-    """Build the preprocessing that `Preprocess.to_json` wrote."""
+    """Build the preprocessing that `Preprocess.to_json` wrote; DamagedFile where its sizes cannot be."""
+    if data["resize_size"] is not None and data["resize_size"] < data["image_size"]:
+        sizes = f"got resize_size {data['resize_size']} and image_size {data['image_size']}"
+        raise DamagedFile("the preprocessing would crop more than it resizes to", sizes)
     return Preprocess(
         image_size=int(data["image_size"]),
         resize_size=data["resize_size"],

@@ -10,7 +10,7 @@ RECIPES = (
         data="cifar10",
         batch_size=128,
         microbatch_size=128,
-        optim=Sgd(lr=0.3, nesterov=True, weight_decay=5e-4, decay_norms_and_biases=False),
+        optim=Sgd(lr=0.5, nesterov=True, weight_decay=5e-4, decay_norms_and_biases=False),
         schedule=Linear(),
         warmup=Warmup(shape="linear", start_factor=0.1, warmup_epochs=1.0),
         total_epochs=5.0,

@@ -1,0 +1,439 @@
+from __future__ import annotations
+
+import io
+import struct
+import subprocess
+import tarfile
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from resnetkit.data.decode import MAX_PIXELS, decode, resize_and_crop
+from resnetkit.errors import BadImage
+
+Pixels = NDArray[np.uint8]
+TRICKY = Path(__file__).parents[3] / "shared" / "data" / "tricky-images.tar"
+RNG = np.random.default_rng(0)
+RGB: Pixels = RNG.integers(0, 256, (5, 7, 3), np.uint8)
+GRAY: Pixels = RNG.integers(0, 256, (5, 7), np.uint8)
+ALPHA: Pixels = RNG.integers(0, 256, (5, 7), np.uint8)
+
+
+def file_of(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def with_alpha(mode: str, colour: Pixels) -> bytes:
+    image = Image.fromarray(colour)
+    image.putalpha(Image.fromarray(ALPHA))
+    assert image.mode == mode
+    return file_of(image, "PNG")
+
+
+def over_white(colour: Pixels, alpha: Pixels) -> NDArray[np.float64]:
+    share = alpha[:, :, None] / 255
+    return as_rgb(colour) * share + 255 * (1 - share)
+
+
+def as_rgb(pixels: NDArray[Any]) -> NDArray[Any]:
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def check(data: bytes) -> Pixels:
+    pixels = decode(data, "here/x.png")
+    assert pixels.dtype == np.uint8
+    assert pixels.ndim == 3
+    assert pixels.shape[2] == 3
+    return pixels
+
+
+def refused(data: bytes) -> str:
+    with pytest.raises(BadImage, match=r"^here/x\.png: ") as caught:
+        decode(data, "here/x.png")
+    return str(caught.value)
+
+
+# --- modes ---
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM"])
+def test_rgb_and_gray_come_back_as_they_are(kind: str) -> None:
+    np.testing.assert_array_equal(check(file_of(Image.fromarray(RGB), kind)), RGB)
+    np.testing.assert_array_equal(check(file_of(Image.fromarray(GRAY), kind)), as_rgb(GRAY))
+
+
+def test_one_bit() -> None:
+    bits = (GRAY > 127).astype(np.uint8) * 255
+    np.testing.assert_array_equal(check(file_of(Image.fromarray(bits).convert("1"), "PNG")), as_rgb(bits))
+
+
+def test_alpha_lies_over_white() -> None:
+    np.testing.assert_allclose(check(with_alpha("RGBA", RGB)), over_white(RGB, ALPHA), atol=1)
+    np.testing.assert_allclose(check(with_alpha("LA", GRAY)), over_white(GRAY, ALPHA), atol=1)
+
+
+def test_palette() -> None:
+    palette = Image.fromarray(RGB).quantize(16)
+    colours = np.asarray(palette.convert("RGB"))
+    np.testing.assert_array_equal(check(file_of(palette, "PNG")), colours)
+    np.testing.assert_array_equal(check(file_of(palette, "GIF")), colours)
+
+
+def test_palette_with_transparency_lies_over_white() -> None:
+    palette = Image.fromarray(RGB).quantize(16)
+    colours, places = np.asarray(palette.convert("RGB")), np.asarray(palette)
+    expected = np.where((places == 3)[:, :, None], 255, colours)
+    assert (places == 3).any()
+    np.testing.assert_array_equal(check(file_of(palette, "PNG", transparency=3)), expected)
+    np.testing.assert_array_equal(check(file_of(palette, "GIF", transparency=3)), expected)
+    shares = np.arange(0, 256, 16, dtype=np.uint8)  # one alpha a colour
+    found = check(file_of(palette, "PNG", transparency=shares.tobytes()))
+    np.testing.assert_allclose(found, over_white(colours, shares[places]), atol=1)
+
+
+def test_one_transparent_colour_lies_over_white() -> None:
+    transparent = tuple(RGB[2, 3].tolist())
+    expected = RGB.copy()
+    expected[2, 3] = 255
+    np.testing.assert_array_equal(check(file_of(Image.fromarray(RGB), "PNG", transparency=transparent)), expected)
+    gray = np.where(np.equal(GRAY, GRAY[2, 3]), 255, GRAY)
+    found = check(file_of(Image.fromarray(GRAY), "PNG", transparency=int(GRAY[2, 3])))
+    np.testing.assert_array_equal(found, as_rgb(gray))
+
+
+def test_cmyk_and_ycbcr() -> None:
+    inks = RNG.integers(0, 256, (5, 7, 4), np.uint8)
+    found = check(file_of(Image.fromarray(inks, "CMYK"), "TIFF"))
+    light = (255 - inks[:, :, :3].astype(float)) * (255 - inks[:, :, 3:].astype(float)) / 255
+    np.testing.assert_allclose(found, light, atol=1)
+    flat = Image.new("CMYK", (16, 16), (0, 255, 255, 0))  # red
+    np.testing.assert_allclose(check(file_of(flat, "JPEG", quality=95)).mean((0, 1)), [255, 0, 0], atol=4)
+    ycbcr = Image.new("RGB", (16, 16), (200, 30, 60)).convert("YCbCr")
+    np.testing.assert_allclose(check(file_of(ycbcr, "TIFF")).mean((0, 1)), [200, 30, 60], atol=2)
+
+
+DEEP = np.array([[0, 256, 257, 514], [32768, 65278, 65279, 65535]], np.uint16)
+SCALED = np.array([[0, 0, 1, 2], [127, 254, 254, 255]])
+
+
+@pytest.mark.parametrize(("kind", "mode"), [("PNG", "I;16"), ("TIFF", "I;16"), ("TIFF", "I;16B"), ("PPM", "I")])
+def test_sixteen_bits_are_scaled(kind: str, mode: str) -> None:
+    deep = Image.fromarray(DEEP.astype(np.int32)) if mode == "I" else Image.fromarray(DEEP)
+    if mode == "I;16B":
+        deep = Image.frombytes(mode, (4, 2), DEEP.astype(">u2").tobytes())
+    data = file_of(deep, kind)
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.mode == mode
+    np.testing.assert_array_equal(check(data), as_rgb(SCALED))
+
+
+def test_transparent_sixteen_bit_gray_lies_over_white() -> None:
+    data = file_of(Image.fromarray(DEEP), "PNG")
+    place = data.index(b"IDAT") - 4
+    chunk = b"tRNS" + struct.pack(">H", 257)
+    chunk = struct.pack(">I", 2) + chunk + struct.pack(">I", zlib.crc32(chunk))
+    expected = SCALED.copy()
+    expected[0, 2] = 255
+    np.testing.assert_array_equal(check(data[:place] + chunk + data[place:]), as_rgb(expected))
+
+
+def test_numbers_without_a_known_white_are_refused() -> None:
+    for array, reason in (
+        (np.array([[0, 70_000]], np.int32), "pixels of 0 to 70000 have no known white"),
+        (np.array([[-5, 3]], np.int32), "pixels of -5 to 3 have no known white"),
+        (np.ones((2, 2), np.float32), "float pixels have no known white"),
+    ):
+        data = file_of(Image.fromarray(array), "TIFF")
+        assert refused(data) == f"here/x.png: {reason}\n  next: save it with 8 or 16 bits"
+
+
+# --- orientation ---
+
+UPRIGHT: dict[int, Callable[[Pixels], Pixels]] = {  # from how it is stored to how it is seen, by the number in EXIF
+    1: lambda p: p,
+    2: lambda p: p[:, ::-1],
+    3: lambda p: p[::-1, ::-1],
+    4: lambda p: p[::-1],
+    5: lambda p: p.swapaxes(0, 1),
+    6: lambda p: np.rot90(p, -1),
+    7: lambda p: p[::-1, ::-1].swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP", "JPEG"])
+@pytest.mark.parametrize("orientation", list(UPRIGHT))
+def test_exif_orientation(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    options: dict[str, Any] = {"lossless": True} if kind == "WEBP" else {}
+    stored = check(file_of(Image.fromarray(RGB), kind, **options))
+    assert stored.shape == (5, 7, 3)
+    found = check(file_of(Image.fromarray(RGB), kind, exif=exif, **options))
+    np.testing.assert_array_equal(found, UPRIGHT[orientation](stored))
+
+
+def test_an_orientation_that_does_not_exist_changes_nothing() -> None:
+    exif = Image.Exif()
+    exif[274] = 9
+    np.testing.assert_array_equal(check(file_of(Image.fromarray(RGB), "PNG", exif=exif)), RGB)
+
+
+# --- animations, damage, bombs ---
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_the_first_frame_counts(kind: str) -> None:
+    frames = [Image.new("RGB", (4, 3), colour) for colour in ("red", "blue", "green")]
+    options: dict[str, Any] = {"WEBP": {"lossless": True}}.get(kind, {})
+    data = file_of(frames[0], kind, save_all=True, append_images=frames[1:], **options)
+    with Image.open(io.BytesIO(data)) as image:
+        assert getattr(image, "n_frames", 1) == 3
+    assert (check(data) == [255, 0, 0]).all()
+
+
+FILES = {
+    "png": file_of(Image.fromarray(RGB), "PNG"),
+    "palette": file_of(Image.fromarray(RGB).quantize(8), "PNG"),
+    "jpeg": file_of(Image.fromarray(RGB), "JPEG"),
+    "progressive": file_of(Image.fromarray(RGB), "JPEG", progressive=True),
+    "gif": file_of(Image.fromarray(RGB).quantize(8), "GIF"),
+    "bmp": file_of(Image.fromarray(RGB), "BMP"),
+    "tiff": file_of(Image.fromarray(RGB), "TIFF"),
+    "webp": file_of(Image.fromarray(RGB), "WEBP"),
+    "lossless": file_of(Image.fromarray(RGB), "WEBP", lossless=True),
+    "ppm": file_of(Image.fromarray(RGB), "PPM"),
+}
+
+
+@pytest.mark.parametrize("name", list(FILES))
+def test_a_file_cut_anywhere_is_whole_or_refused(name: str) -> None:
+    """Only bytes after the pixels may be missing: no image is half gray."""
+    data = FILES[name]
+    whole = check(data)
+    refusals = 0
+    for length in range(len(data)):
+        try:
+            np.testing.assert_array_equal(decode(data[:length], "x"), whole)
+        except BadImage as error:
+            assert str(error).startswith("x: ")
+            refusals += 1
+    assert refusals >= len(data) - 24
+
+
+@given(data=st.data(), name=st.sampled_from(list(FILES)))
+def test_a_file_with_wrong_bytes_is_an_image_or_refused(data: st.DataObject, name: str) -> None:
+    content = bytearray(FILES[name])
+    for _ in range(data.draw(st.integers(1, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        check(bytes(content))
+    except BadImage as error:
+        assert str(error).startswith("here/x.png: ")
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no such frame"), struct.error("unpack"), zlib.error("stream")])
+def test_whatever_a_decoder_raises_names_the_file(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decoders raise errors of many kinds: that of AVIF, for one, RuntimeError."""
+
+    def load(image: Image.Image) -> None:
+        raise error
+
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", load)
+    assert refused(FILES["bmp"]) == f"here/x.png: the image is damaged: {error}"
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_an_image_or_refused(content: bytes) -> None:
+    try:
+        check(content)
+    except BadImage as error:
+        assert str(error).startswith("here/x.png: ")
+
+
+def test_what_is_not_an_image_says_so() -> None:
+    assert refused(b"") == "here/x.png: the file is empty"
+    assert refused(b"hello, world\n" * 100) == "here/x.png: not an image of a known format"
+    assert refused(b"<svg xmlns='http://www.w3.org/2000/svg'/>") == "here/x.png: not an image of a known format"
+    assert refused(FILES["png"][:100]).startswith("here/x.png: the image is damaged: ")
+
+
+def test_no_other_program_is_started_on_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    monkeypatch.setattr(subprocess, "Popen", lambda *args, **options: started.append(args))
+    eps = file_of(Image.fromarray(RGB), "EPS")
+    assert eps.startswith(b"%!PS")
+    assert refused(eps) == "here/x.png: not an image of a known format"
+    assert started == []
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """Write a PNG that claims a size and has the pixels of none."""
+    data = bytearray(file_of(Image.new("1", (8, 8)), "PNG"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
+    return bytes(data)
+
+
+@pytest.mark.parametrize("side", [10_001, 13_000, 20_000, 2**31 - 1])
+def test_bombs_are_refused_before_any_pixel_is_made(side: int) -> None:
+    message = refused(png_of_size(side, side))
+    assert "pixels" in message
+    assert f"expected at most {MAX_PIXELS:,} pixels" in message
+    assert "damaged" not in message
+
+
+def test_decoding_warns_of_nothing_and_leaves_the_filters() -> None:
+    before = list(warnings.filters)
+    with pytest.raises(BadImage):
+        decode(png_of_size(9_900, 9_900), "x")  # above the size that Pillow warns at
+    assert list(warnings.filters) == before
+
+
+# --- real files ---
+
+DAMAGED = {
+    "10ct_32bit_128.tiff": "float pixels have no known white",
+    "broken.png": "not an image of a known format",
+    "decompression_bomb.gif": "too many pixels",
+    "png_decompression_dos.png": "the image is damaged",
+    "truncated_image.png": "the image is damaged",
+    "truncated_jpeg.jpg": "the image is damaged",
+    "zero_width.gif": "not an image of a known format",
+}
+
+
+@pytest.fixture(scope="module")
+def tricky() -> dict[str, bytes]:
+    if not TRICKY.is_file():
+        pytest.skip(f"{TRICKY.name} is not beside the repository")
+    found = {}
+    with tarfile.open(TRICKY) as archive:
+        for member in archive:
+            file = archive.extractfile(member)
+            if file:
+                found[Path(member.name).name] = file.read()
+    return found
+
+
+def test_tricky_files_are_images_or_refused_by_name(tricky: dict[str, bytes]) -> None:
+    bad = {}
+    for name, data in tricky.items():
+        try:
+            pixels = decode(data, name)
+        except BadImage as error:
+            bad[name] = str(error)
+        else:
+            assert pixels.dtype == np.uint8, name
+            assert pixels.ndim == 3, name
+            assert pixels.shape[2] == 3, name
+    assert len(tricky) == 35
+    assert set(bad) == set(DAMAGED)
+    for name, message in bad.items():
+        assert message.startswith(f"{name}: {DAMAGED[name]}")
+
+
+def test_tricky_photos_are_upright(tricky: dict[str, bytes]) -> None:
+    for name, others in {
+        "exif_Landscape_{}.jpg": (1, 3, 6, 8),
+        "hopper_orientation_{}.jpg": (2, 3, 6, 8),
+    }.items():
+        photos = [decode(tricky[name.format(number)], name).astype(int) for number in others]
+        for photo in photos[1:]:
+            assert photo.shape == photos[0].shape
+            assert np.abs(photo - photos[0]).mean() < 4  # each was compressed anew
+            assert np.abs(photo[::-1, ::-1] - photos[0]).mean() > 20
+
+
+def test_tricky_colours(tricky: dict[str, bytes]) -> None:
+    def colours(name: str) -> list[float]:
+        return [float(value) for value in decode(tricky[name], name).mean((0, 1))]
+
+    hopper = colours("hopper_orientation_3.jpg")
+    assert colours("hopper.webp") == pytest.approx(hopper, abs=1)
+    assert colours("hopper_16bit.pgm")[0] == pytest.approx(colours("hopper_gray.jpg")[0], abs=1)
+    assert decode(tricky["pil_sample_cmyk.jpg"], "x")[0, 0] == pytest.approx([255, 13, 25], abs=3)  # red
+    assert colours("lab.tif") == pytest.approx([255, 255, 255], abs=1)
+    assert colours("pil123p.png") == pytest.approx(colours("pil123rgba.png"), abs=1)  # the same, with 256 colours
+    assert colours("apng_mode_16bit.png") == [255, 0, 0]
+
+
+def test_tricky_transparency_is_white(tricky: dict[str, bytes]) -> None:
+    for name in ("i_trns.png", "l_trns.png", "rgb_trns.png"):
+        with Image.open(io.BytesIO(tricky[name])) as image:
+            stored, transparent = np.asarray(image), image.info["transparency"]
+        hidden = (as_rgb(stored) == transparent).all(2)
+        assert hidden.any(), name
+        assert (decode(tricky[name], name)[hidden] == 255).all(), name
+
+
+# --- resize and crop ---
+
+
+def by_pillow(pixels: Pixels, resize_size: int, crop_size: int) -> Pixels:
+    height, width = pixels.shape[:2]
+    short = min(height, width)
+    size = (width * resize_size // short, height * resize_size // short)
+    resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
+    left, top = round((size[0] - crop_size) / 2), round((size[1] - crop_size) / 2)
+    return np.asarray(resized.crop((left, top, left + crop_size, top + crop_size)))
+
+
+@given(
+    height=st.integers(1, 90),
+    width=st.integers(1, 90),
+    crop_size=st.integers(1, 40),
+    margin=st.none() | st.integers(0, 20),
+)
+def test_resize_and_crop_equals_pillow_at_the_exact_size(
+    height: int, width: int, crop_size: int, margin: int | None
+) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    resize_size = None if margin is None else crop_size + margin
+    found = resize_and_crop(pixels, resize_size, crop_size)
+    assert found.shape == (crop_size, crop_size, 3)
+    if max(height, width) <= 64 * min(height, width):
+        np.testing.assert_array_equal(found, by_pillow(pixels, resize_size or crop_size, crop_size))
+
+
+def test_squares_of_any_size_give_the_whole_crop() -> None:
+    for side in range(1, 600):  # 49 * (8 / 49) is less than 8 in floating point
+        assert resize_and_crop(np.zeros((side, side, 3), np.uint8), None, 8).shape == (8, 8, 3)
+
+
+def test_pixels_of_the_right_size_are_returned_as_they_are() -> None:
+    pixels = RNG.integers(0, 256, (8, 8, 3), np.uint8)
+    assert resize_and_crop(pixels, None, 8) is not None
+    np.testing.assert_array_equal(resize_and_crop(pixels, None, 8), pixels)
+    np.testing.assert_array_equal(resize_and_crop(pixels, 8, 6), pixels[1:7, 1:7])
+    wide = RNG.integers(0, 256, (8, 11, 3), np.uint8)
+    np.testing.assert_array_equal(resize_and_crop(wide, 8, 8), wide[:, 2:10])  # 1.5 is rounded to even
+
+
+@pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1, 3), (3, 50_000, 3)])
+def test_a_strip_does_not_fill_the_memory(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    resize = Image.Image.resize
+
+    def watched(image: Image.Image, size: tuple[int, int], *rest: Any) -> Image.Image:
+        assert size[0] * size[1] < 10_000_000  # before the memory is asked for
+        return resize(image, size, *rest)
+
+    monkeypatch.setattr(Image.Image, "resize", watched)
+    pixels = np.zeros(shape, np.uint8)
+    longest = max(shape)
+    middle = pixels[:, longest // 2 - 10 : longest // 2 + 10] if shape[1] == longest else pixels[longest // 2 - 10 :]
+    middle[: 20 if shape[0] == longest else None] = 255  # only the middle is white
+    found = resize_and_crop(pixels, 256, 224)
+    assert found.shape == (224, 224, 3)
+    assert (found == 255).all()
