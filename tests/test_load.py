@@ -1,0 +1,535 @@
+"""Loading by zoo name, run directory or file; real weights give their published figures."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resnetkit import checkpoint, load
+from resnetkit.data.sources import ArrayDataset
+from resnetkit.data.transforms import Preprocess
+from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError
+from resnetkit.evaluate import evaluate
+from resnetkit.load import LoadedModel, load_model
+from resnetkit.models import MODELS, ResNet, name_of
+from resnetkit.recipes import cifar
+from resnetkit.zoo import ZOO, Published, ZooEntry
+from tiny import RECIPE
+
+SHARED = Path(__file__).parents[1].parent / "shared" / "weights"
+TINY = MODELS["resnet4_tiny"]
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def floats(numbers: Sequence[float]) -> NDArray[np.float32]:
+    return np.asarray(numbers, np.float32)
+
+
+def drawn(num_classes: int = 3) -> ResNet:
+    """Build the tiny net in eval mode with weights and statistics that are nowhere 0 or 1."""
+    torch.manual_seed(1)
+    model = ResNet(replace(TINY, num_classes=num_classes)).eval()
+    for value in model.state_dict().values():
+        if value.is_floating_point():
+            value.uniform_(0.5, 1.5)
+    return model
+
+
+def written(content: Any, path: Path, zipped: bool = True) -> Path:
+    """Save as torch does; not zipped is the older format, which the page's files have."""
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return path
+
+
+def openmmlab(tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Make a file's content as mmclassification publishes it."""
+    state = {("head." if name.startswith("fc") else "backbone.") + name: value for name, value in tensors.items()}
+    return {"meta": {"CLASSES": ["a", "b"], "epoch": 200}, "state_dict": state}
+
+
+def logits_of(model: torch.nn.Module) -> Tensor:
+    images = torch.randn(2, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return model(images)  # type: ignore[no-any-return]
+
+
+def same_net(loaded: LoadedModel, model: ResNet) -> bool:
+    return not loaded.model.training and torch.equal(logits_of(loaded.model), logits_of(model))
+
+
+# our own files
+
+
+def own_metadata(**changes: Any) -> dict[str, Any]:
+    """Describe weights as a finished run does."""
+    metadata = {
+        "architecture": asdict(replace(TINY, num_classes=3)),
+        "class_names": ["ant", "bee", "cow"],
+        "preprocess": Preprocess(16, floats([0.1, 0.2, 0.3]), floats([0.5, 0.6, 0.7]), 20).to_json(),
+        "recipe": "tiny",
+        "data": {"name": "tiny", "sha256": "0" * 64},
+        "metrics": {"tiny test": {"top1": 0.5}},
+        "license": None,
+    }
+    return metadata | changes
+
+
+def test_our_own_file_comes_back_as_it_was(tmp_path: Path) -> None:
+    path, model = tmp_path / "any.safetensors", drawn()
+    sha256 = checkpoint.save_weights(path, model.state_dict(), own_metadata())
+    loaded = load_model(path)
+    assert same_net(loaded, model)
+    assert loaded.model.arch == replace(TINY, num_classes=3)
+    assert loaded.class_names == ("ant", "bee", "cow")
+    assert (loaded.preprocess.image_size, loaded.preprocess.resize_size) == (16, 20)
+    assert np.array_equal(loaded.preprocess.mean, floats([0.1, 0.2, 0.3]))
+    assert np.array_equal(loaded.preprocess.std, floats([0.5, 0.6, 0.7]))
+    assert loaded.origin == f"{path}: resnet4_tiny, recipe tiny, all 20 tensors used"
+    assert loaded.assumptions == ()
+    assert loaded.sha256 == sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_mean_image_comes_back(tmp_path: Path) -> None:
+    mean = np.random.default_rng(0).random((16, 16, 3), np.float32)
+    preprocess = Preprocess(16, mean, np.ones(3, np.float32)).to_json()
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, drawn().state_dict(), own_metadata(preprocess=preprocess))
+    assert np.array_equal(load_model(path).preprocess.mean, mean)
+
+
+@pytest.mark.parametrize("name", ["resnetv1d50", "resnet50_caffe", "plain20", "resnet20_b"])
+def test_our_own_file_says_what_tensors_cannot_tell(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    arch = MODELS.get(name, replace(MODELS["resnet20"], shortcut="B"))
+    model = ResNet(replace(arch, widths=(8, 12, 16, 20)[: len(arch.depths)], stem_width=8, num_classes=3)).eval()
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, model.state_dict(), own_metadata(architecture=asdict(model.arch)))
+    loaded = load_model(path)
+    assert loaded.model.arch == model.arch
+    assert same_net(loaded, model)
+
+
+def test_a_run_directory(tmp_path: Path) -> None:
+    run, model = tmp_path / "run", drawn()
+    checkpoint.start_run(run, RECIPE)
+    with pytest.raises(BadRequest, match="run has no weights yet") as caught:
+        load_model(run)
+    assert caught.value.details == (f"next: resnetkit train --resume --out {run}",)
+    checkpoint.save_weights(run / checkpoint.WEIGHTS, model.state_dict(), own_metadata())
+    assert same_net(load_model(run), model)
+    assert same_net(load_model(str(run)), model)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadRequest, match="is not a run directory"):
+        load_model(tmp_path / "empty")
+
+
+WRONG_METADATA: dict[str, Callable[[], dict[str, Any]]] = {
+    "no architecture": lambda: {key: value for key, value in own_metadata().items() if key != "architecture"},
+    "no classes": lambda: own_metadata(class_names=None),
+    "no preprocess": lambda: {"architecture": asdict(TINY)},
+    "unknown field": lambda: own_metadata(architecture={**asdict(TINY), "wings": 2}),
+    "stages": lambda: own_metadata(architecture={**asdict(TINY), "depths": [1, 1]}),
+    "another net": lambda: own_metadata(architecture=asdict(MODELS["resnet20"])),
+    "other classes": lambda: own_metadata(architecture=asdict(replace(TINY, num_classes=5))),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_METADATA)
+def test_our_own_file_that_contradicts_itself_is_refused(what: str, tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, drawn().state_dict(), WRONG_METADATA[what]())
+    with pytest.raises(WeightsError) as caught:
+        load_model(path)
+    assert caught.value.what.startswith(f"{path}: ")
+    assert caught.value.details
+
+
+# files of others
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".th", ".pth.tar", ""])
+def test_a_foreign_file_is_recognised_whatever_its_suffix(zipped: bool, suffix: str, tmp_path: Path) -> None:
+    model = drawn(num_classes=3)
+    path = written(openmmlab(model.state_dict()), tmp_path / f"weights{suffix}", zipped)
+    loaded = load_model(path)
+    assert same_net(loaded, model)
+    assert loaded.origin == f"{path}: {name_of(loaded.model.arch)}, openmmlab layout, all 20 tensors used"
+    assert loaded.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert loaded.class_names == ("class 0", "class 1", "class 2")
+    assert loaded.preprocess.image_size == 32
+    assert loaded.preprocess.resize_size is None
+
+
+def test_a_foreign_safetensors_file(tmp_path: Path) -> None:
+    model = drawn()
+    path = tmp_path / "w.safetensors"
+    safetensors.torch.save_file({f"module.{k}": v for k, v in model.state_dict().items()}, path, {"format": "pt"})
+    loaded = load_model(path)
+    assert same_net(loaded, model)
+    assert "torchvision layout" in loaded.origin
+
+
+def test_assumptions_are_stated_with_their_flags(tmp_path: Path) -> None:
+    small = ResNet(replace(MODELS["resnet20"], depths=(1, 1, 1), widths=(4, 8, 12), stem_width=4))
+    path = written(small.state_dict(), tmp_path / "small.pth")
+    preprocessing, shortcut = load_model(path).assumptions
+    assert preprocessing.startswith("preprocessing mean 0.485 0.456 0.406 std 0.229 0.224 0.225")
+    assert "--mean R G B --std R G B" in preprocessing
+    assert "option A" in shortcut
+    assert "--plain" in shortcut
+    plain = load_model(path, plain=True)
+    assert plain.model.arch.shortcut == "plain"
+    assert plain.assumptions[1].startswith("plain")
+    assert not torch.allclose(logits_of(plain.model), logits_of(load_model(path).model))
+
+    narrow = replace(MODELS["resnet50"], depths=(1, 1, 1, 1), widths=(2, 4, 6, 8), stem_width=4)
+    path = written(ResNet(narrow).state_dict(), tmp_path / "bottleneck.pth")
+    loaded = load_model(path)
+    assert loaded.assumptions[1] == "stride style pytorch (--stride-style pytorch or caffe)"
+    assert (loaded.preprocess.image_size, loaded.preprocess.resize_size) == (224, 256)
+    assert load_model(path, stride_style="caffe").model.arch.stride_style == "caffe"
+    assert loaded.class_names[0].startswith("tench")
+    assert len(loaded.class_names) == 1000
+
+
+def test_the_order_of_constants_is_that_of_the_channels(tmp_path: Path) -> None:
+    path = written(drawn().state_dict(), tmp_path / "w.pth")
+    loaded = load_model(path)
+    assert np.array_equal(loaded.preprocess.mean, floats(IMAGENET[0]))
+    assert np.array_equal(loaded.preprocess.std, floats(IMAGENET[1]))
+    given = load_model(path, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
+    assert np.array_equal(given.preprocess.mean, floats([0.1, 0.2, 0.3]))
+    assert np.array_equal(given.preprocess.std, floats([0.4, 0.5, 0.6]))
+    assert given.preprocess.mean.dtype == given.preprocess.std.dtype == np.float32
+    assert not any(assumption.startswith("preprocessing") for assumption in given.assumptions)
+    half = load_model(path, std=(0.4, 0.5, 0.6))
+    assert np.array_equal(half.preprocess.mean, floats(IMAGENET[0]))
+
+
+def test_our_own_constants_can_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, drawn().state_dict(), own_metadata())
+    loaded = load_model(path, mean=(0.0, 0.0, 0.0))
+    assert not loaded.preprocess.mean.any()
+    assert np.array_equal(loaded.preprocess.std, floats([0.5, 0.6, 0.7]))
+
+
+@pytest.mark.parametrize(
+    ("flag", "numbers", "message"),
+    [
+        ("mean", (0.5,), "--mean: expected 3 numbers, one a channel, got 1"),
+        ("std", (0.5,) * 4, "--std: expected 3 numbers, one a channel, got 4"),
+        ("mean", (), "--mean: expected 3 numbers, one a channel, got 0"),
+        ("std", (0.5, 0.0, 0.5), "--std: expected numbers above 0, got 0.0"),
+        ("std", (0.5, 0.5, -1.0), "--std: expected numbers above 0, got -1.0"),
+    ],
+)
+def test_wrong_constants_are_refused(flag: str, numbers: tuple[float, ...], message: str, tmp_path: Path) -> None:
+    path = written(drawn().state_dict(), tmp_path / "w.pth")
+    given: dict[str, Any] = {flag: numbers}
+    with pytest.raises(BadRequest) as caught:
+        load_model(path, **given)
+    assert caught.value.what == message
+
+
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("resnet21", "resnet"),
+        ("resnet18_8xb16_cifar1O", "resnet18_8xb16_cifar10"),
+        ("rsenet50_8xb8_cub", "resnet50_8xb8_cub"),
+    ],
+)
+def test_an_unknown_name_is_refused_with_a_near_one(name: str, near: str) -> None:
+    with pytest.raises(BadRequest) as caught:
+        load_model(name)
+    assert caught.value.what.startswith(f"no model {name!r}; did you mean '{near}")
+    assert "resnetkit zoo" in caught.value.details[0]
+
+
+def test_what_is_near_nothing_and_a_missing_file() -> None:
+    for name in ("alex.pth", "/nowhere/weights.pth", "~"):
+        with pytest.raises(BadRequest, match="no model") as caught:
+            load_model(name)
+        assert "did you mean" not in caught.value.what
+
+
+# damaged and hostile files
+
+
+class Order:
+    """What a hostile pickle is made of: unpickled, it runs a command."""
+
+    def __init__(self, command: str) -> None:
+        self.command = command
+
+    def __reduce__(self) -> tuple[Callable[[str], int], tuple[str]]:
+        return os.system, (self.command,)
+
+
+def hostile(command: str) -> dict[str, bytes]:
+    """Return files that run `command` when a careless reader opens them."""
+    files = {"protocol 0": b"cos\nsystem\n(S'" + command.encode() + b"'\ntR."}
+    for zipped in (True, False):
+        file = io.BytesIO()
+        torch.save(
+            {"state_dict": drawn().state_dict(), "x": Order(command)}, file, _use_new_zipfile_serialization=zipped
+        )
+        files["zip" if zipped else "older"] = file.getvalue()
+    return files
+
+
+@pytest.mark.parametrize("kind", ["protocol 0", "zip", "older"])
+def test_nothing_of_a_hostile_file_runs(kind: str, tmp_path: Path) -> None:
+    marker, path = tmp_path / "it-ran", tmp_path / "weights.pth"
+    path.write_bytes(hostile(f"touch {marker}")[kind])
+    assert b"system" in path.read_bytes()
+    with pytest.raises(WeightsError) as caught:
+        load_model(path)
+    assert caught.value.what == f"{path} cannot be read as weights"
+    assert not marker.exists()
+
+
+def damaged() -> dict[str, bytes]:
+    """Return what is left of files after the usual accidents."""
+    new, old = io.BytesIO(), io.BytesIO()
+    torch.save(drawn().state_dict(), new)
+    torch.save(drawn().state_dict(), old, _use_new_zipfile_serialization=False)
+    whole, older = new.getvalue(), old.getvalue()
+    other_zip = io.BytesIO()
+    with zipfile.ZipFile(other_zip, "w") as archive:
+        archive.writestr("readme.txt", "no weights")
+    return {
+        "empty": b"",
+        "one byte": b"\x80",
+        "text": b"<html><body>404 Not Found</body></html>\n",
+        "text in French": "n'existe pas: modèle\n".encode(),
+        "json": json.dumps({"state_dict": {}}).encode(),
+        "zeros": bytes(4096),
+        "half": whole[: len(whole) // 2],
+        "without its last byte": whole[:-1],
+        "older, half": older[: len(older) // 2],
+        "older, without its last byte": older[:-1],
+        "older, header only": older[:200],
+        "a list": saved([1, 2, 3]),
+        "tensors without names": saved([torch.zeros(2)]),
+        "one tensor": saved(torch.zeros(2)),
+        "another net": saved({"features.0.weight": torch.zeros(2, 3, 3, 3)}),
+        "a class": saved({"state_dict": Path("x")}),
+        "another zip": other_zip.getvalue(),
+        "itself": saved(own_content()),
+    }
+
+
+def saved(content: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(content, file)
+    return file.getvalue()
+
+
+def own_content() -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    content["model"] = content
+    return content
+
+
+DAMAGED = damaged()
+
+
+@pytest.mark.parametrize("kind", DAMAGED)
+def test_a_damaged_file_is_named(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "weights.pth"
+    path.write_bytes(DAMAGED[kind])
+    with pytest.raises(WeightsError) as caught:
+        load_model(path)
+    assert str(path) in caught.value.what
+    assert caught.value.details[0].startswith("got ")
+    assert all("\n" not in line for line in (caught.value.what, *caught.value.details))
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol", "ignore:TypedStorage is deprecated")
+def test_no_damage_gives_another_error(zipped: bool, tmp_path: Path) -> None:
+    """Cut and overwrite a file at random; about a tenth of these were once a traceback."""
+    file = io.BytesIO()
+    torch.save({"state_dict": drawn().state_dict(), "epoch": 1}, file, _use_new_zipfile_serialization=zipped)
+    whole, rng, path = file.getvalue(), np.random.default_rng(0), tmp_path / "weights.pth"
+    refused = 0
+    for _ in range(250):
+        bent = np.frombuffer(whole, np.uint8).copy()
+        places = rng.integers(0, len(bent) if zipped else 3000, 10)  # the older format begins with its structure
+        bent[places] = rng.integers(0, 256, 10)
+        path.write_bytes(bent[: rng.integers(len(bent))].tobytes() if rng.random() < 0.3 else bent.tobytes())
+        try:
+            load_model(path)
+        except WeightsError:
+            refused += 1
+    assert refused > 100
+
+
+@pytest.mark.parametrize("keep", [0, 4, 100, -1])
+def test_a_damaged_safetensors_file_is_named(keep: int, tmp_path: Path) -> None:
+    path = tmp_path / "weights.safetensors"
+    checkpoint.save_weights(path, drawn().state_dict(), own_metadata())
+    path.write_bytes(path.read_bytes()[:keep])
+    with pytest.raises(DamagedFile, match="not a whole safetensors file") as caught:
+        load_model(path)
+    assert str(path) in caught.value.what
+
+
+# the page's own weights
+
+
+@pytest.fixture
+def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
+    """Put a row of its own into the zoo, and its file, in a folder that stands for the page's server."""
+    monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "home"))
+    server = tmp_path / "server"
+    server.mkdir()
+    monkeypatch.setattr(load, "PAGE_WEIGHTS", server.as_uri() + "/")
+
+    def publish(content: bytes, digits: str = "") -> Path:
+        name = f"resnet4_b16x8_tiny_20210528-{digits or hashlib.sha256(content).hexdigest()[:8]}.pth"
+        row = Published(name, cifar.MEAN, cifar.STD, ("ant", "bee", "cow"))
+        monkeypatch.setitem(ZOO, "tiny_row", ZooEntry("tiny_row", "resnet4_tiny", 3, 16, "page", published=row))
+        (server / name).write_bytes(content)
+        return server / name
+
+    return publish
+
+
+def page_file() -> bytes:
+    file = io.BytesIO()
+    torch.save(openmmlab(drawn().state_dict()), file, _use_new_zipfile_serialization=False)
+    return file.getvalue()
+
+
+def test_published_weights_are_fetched_once(published: Callable[..., Path], tmp_path: Path) -> None:
+    source = published(page_file())
+    loaded = load_model("tiny_row")
+    kept = tmp_path / "home" / "weights" / source.name
+    assert same_net(loaded, drawn())
+    assert loaded.class_names == ("ant", "bee", "cow")
+    assert np.array_equal(loaded.preprocess.mean, floats(cifar.MEAN))
+    assert np.array_equal(loaded.preprocess.std, floats(cifar.STD))
+    assert loaded.assumptions == ()
+    assert loaded.origin.startswith(f"{kept}: ")
+    assert list(kept.parent.iterdir()) == [kept]
+    assert kept.read_bytes() == source.read_bytes()
+    source.unlink()
+    assert load_model("tiny_row").sha256 == loaded.sha256
+    given = load_model("tiny_row", mean=(0, 0, 0))
+    assert not given.preprocess.mean.any()
+
+
+def test_published_weights_can_be_put_there_by_hand(published: Callable[..., Path], tmp_path: Path) -> None:
+    source = published(page_file())
+    target = tmp_path / "home" / "weights" / source.name
+    target.parent.mkdir(parents=True)
+    source.rename(target)
+    assert same_net(load_model("tiny_row"), drawn())
+
+
+def test_where_the_source_is_out_of_reach_the_place_for_the_file_is_named(
+    published: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    name = published(page_file()).name
+    server = "http://127.0.0.1:9/v0/"  # the discard port: refused at once
+    monkeypatch.setattr(load, "PAGE_WEIGHTS", server)
+    with pytest.raises(SourceError, match="no source gave the weights of tiny_row") as caught:
+        load_model("tiny_row")
+    folder = tmp_path / "home" / "weights"
+    assert caught.value.details[0].startswith(f"{server}{name}: ")
+    assert caught.value.details[1] == f"next: put the file there yourself: {folder / name}"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("content", [page_file(), b"<html>moved</html>"])
+def test_a_fetched_file_with_another_hash_is_refused_and_not_kept(
+    content: bytes, published: Callable[..., Path], tmp_path: Path
+) -> None:
+    published(content, digits="01234567")
+    with pytest.raises(DamagedFile, match="is not the published file") as caught:
+        load_model("tiny_row")
+    assert caught.value.details[0] == f"got sha256 {hashlib.sha256(content).hexdigest()}"
+    assert caught.value.details[1] == "expected 01234567"
+    assert list((tmp_path / "home" / "weights").iterdir()) == []
+
+
+def test_a_kept_file_that_was_changed_is_refused(published: Callable[..., Path], tmp_path: Path) -> None:
+    source = published(page_file())
+    load_model("tiny_row")
+    kept = tmp_path / "home" / "weights" / source.name
+    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
+    with pytest.raises(DamagedFile, match="is not the published file") as caught:
+        load_model("tiny_row")
+    assert str(kept) in caught.value.what
+    assert caught.value.details[-1] == "next: remove it, and it is fetched again"
+
+
+def test_pages_rows_name_their_files_hash() -> None:
+    hashed = [entry.published.file for entry in ZOO.values() if entry.published]
+    assert len(hashed) == 6
+    for file in hashed:
+        assert len(bytes.fromhex(Path(file).stem[-load.HASH_DIGITS :])) == 4
+
+
+# real weights
+
+
+def real(name: str) -> Path:
+    found = sorted(SHARED.glob(name))
+    if not found:
+        pytest.skip(f"no {name} in {SHARED}")
+    return found[0]
+
+
+REAL = [
+    ("akamaster-cifar10-resnet20-*.th", "resnet20", "akamaster", 10),
+    ("akamaster-cifar10-resnet56-*.th", "resnet56", "akamaster", 10),
+    ("distiller-cifar10-resnet20-*.pth.tar", "resnet20_b", "torchvision", 10),
+    ("imagenet-resnet18-torchvision-layout-fp16.pth", "resnet18", "torchvision", 1000),
+]
+
+
+@pytest.mark.parametrize(("file", "name", "layout", "num_classes"), REAL)
+def test_real_files_are_recognised(file: str, name: str, layout: str, num_classes: int) -> None:
+    path = real(file)
+    loaded = load_model(path)
+    assert name_of(loaded.model.arch) == name
+    assert loaded.model.arch.num_classes == num_classes
+    assert loaded.origin == f"{path}: {name}, {layout} layout, all {tensors_in(path)} tensors used"
+    assert all(parameter.dtype == torch.float32 for parameter in loaded.model.parameters())
+    assert logits_of(loaded.model).std() > 0.1
+
+
+def tensors_in(path: Path) -> int:
+    """Count the names of a file's state dict."""
+    content = torch.load(path, map_location="cpu", weights_only=True)
+    return len(content.get("state_dict", content))
+
+
+@pytest.mark.parametrize(("depth", "correct"), [(20, 9173), (56, 9339)])
+def test_akamasters_nets_score_exactly_what_was_published(depth: int, correct: int, cifar10: ArrayDataset) -> None:
+    loaded = load_model(real(f"akamaster-cifar10-resnet{depth}-*.th"), mean=IMAGENET[0], std=IMAGENET[1])
+    model = loaded.model.to(memory_format=torch.channels_last)
+    test = cifar10.test
+    outcome = evaluate(
+        model, test.images, test.labels, normalize=loaded.preprocess.normalize, device=torch.device("cpu")
+    )
+    assert (outcome.images, outcome.correct) == (10_000, correct)

@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from resnetkit.models import ResNet, find_architecture
+from resnetkit.optim import build_sgd, decay_groups
+
+
+class Misleading(nn.Module):
+    """Names say the opposite of what the modules are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bn_norm_bias = nn.Conv2d(3, 4, 3)
+        self.conv = nn.BatchNorm2d(4)
+        self.weight_only = nn.GroupNorm(2, 4)
+        self.downsample = nn.Sequential(nn.Conv2d(4, 4, 1, bias=False), nn.BatchNorm2d(4))
+        self.norm = nn.Linear(4, 2)
+        self.fc = nn.LayerNorm(2)
+        self.layer_scale = nn.Parameter(torch.ones(2))
+
+    def spared(self) -> list[Tensor]:
+        norms = [self.conv, self.weight_only, self.downsample[1], self.fc]
+        biases = [self.bn_norm_bias.bias, self.norm.bias]
+        return [parameter for norm in norms for parameter in norm.parameters()] + [b for b in biases if b is not None]
+
+
+def ids(parameters: Iterator[nn.Parameter] | list[Tensor]) -> list[int]:
+    return sorted(map(id, parameters))
+
+
+def test_groups_follow_module_types_not_names() -> None:
+    model = Misleading()
+    decayed, spared = decay_groups(model, weight_decay=0.1, decay_norms_and_biases=False)
+    assert (decayed["weight_decay"], spared["weight_decay"]) == (0.1, 0.0)
+    assert ids(spared["params"]) == ids(model.spared())
+    assert len(spared["params"]) == 10
+    assert ids(decayed["params"] + spared["params"]) == ids(model.parameters())
+    assert len(decayed["params"]) == 4
+
+
+def test_one_group_when_everything_decays() -> None:
+    model = Misleading()
+    (group,) = decay_groups(model, weight_decay=0.1, decay_norms_and_biases=True)
+    assert group["weight_decay"] == 0.1
+    assert ids(group["params"]) == ids(model.parameters())
+
+
+@pytest.mark.parametrize("name", ["resnet4_tiny", "resnet8_b", "resnet18_cifar", "resnetv1d50", "resnet8_a"])
+def test_every_parameter_of_our_nets_is_in_one_group(name: str) -> None:
+    with torch.device("meta"):
+        model = ResNet(find_architecture(name))
+    decayed, spared = decay_groups(model, weight_decay=0.1, decay_norms_and_biases=False)
+    assert ids(decayed["params"] + spared["params"]) == ids(model.parameters())
+    assert {parameter.ndim for parameter in decayed["params"]} == {2, 4}  # convolutions and the head
+    assert {parameter.ndim for parameter in spared["params"]} == {1}
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("decay_norms_and_biases", [False, True])
+@pytest.mark.parametrize(("momentum", "weight_decay"), [(0.9, 0.0), (0.9, 0.02), (0.5, 0.02)])
+def test_sgd_equals_the_update_written_by_hand(
+    nesterov: bool, decay_norms_and_biases: bool, momentum: float, weight_decay: float
+) -> None:
+    torch.manual_seed(0)
+    model = Misleading()
+    optimizer = build_sgd(
+        model,
+        lr=0.1,
+        momentum=momentum,
+        nesterov=nesterov,
+        weight_decay=weight_decay,
+        decay_norms_and_biases=decay_norms_and_biases,
+    )
+    spared = set() if decay_norms_and_biases else set(map(id, model.spared()))
+    values = [parameter.detach().double().clone() for parameter in model.parameters()]
+    velocities = [torch.zeros_like(value) for value in values]
+    for step in range(4):
+        for group in optimizer.param_groups:
+            group["lr"] = 0.1 / (step + 1)
+        for number, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.randn_like(parameter)
+            slope = parameter.grad.double()
+            slope = slope + (0.0 if id(parameter) in spared else weight_decay) * values[number]
+            velocities[number] = momentum * velocities[number] + slope
+            change = slope + momentum * velocities[number] if nesterov else velocities[number]
+            values[number] = values[number] - 0.1 / (step + 1) * change
+        optimizer.step()
+    assert len(values) == 14
+    for parameter, value in zip(model.parameters(), values, strict=True):
+        torch.testing.assert_close(parameter.detach().double(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_plain_sgd_without_momentum() -> None:
+    model = nn.Linear(2, 1)
+    before = copy.deepcopy(model)
+    optimizer = build_sgd(model, lr=0.5, momentum=0.0, nesterov=False, weight_decay=0.1, decay_norms_and_biases=False)
+    assert model.bias is not None
+    model.weight.grad, model.bias.grad = torch.ones(1, 2), torch.ones(1)
+    optimizer.step()
+    torch.testing.assert_close(model.weight, before.weight - 0.5 * (1 + 0.1 * before.weight))
+    torch.testing.assert_close(model.bias, before.bias - 0.5)

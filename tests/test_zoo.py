@@ -1,0 +1,162 @@
+"""The published table against the page's and the paper's own figures."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+import torch
+
+from resnetkit.errors import BadRequest
+from resnetkit.load import load_model
+from resnetkit.models.vgg import Vgg
+from resnetkit.zoo import CIFAR100_MEAN, CIFAR100_STD, PUBLISHED, ZOO, zoo_rows
+
+# name by config, classes, pixels a side: as the page prints them 10^6 parameters, 10^9 "Flops", top-1 %, top-5 %,
+# and what the two costs lack to the exact ones
+PAGE = [
+    ("resnet18_8xb16_cifar10", 10, 32, "11.17", "0.56", "94.82", "99.87", -0.004, +0.003),
+    ("resnet34_8xb16_cifar10", 10, 32, "21.28", "1.16", "95.34", "99.87", -0.002, -0.002),
+    ("resnet50_8xb16_cifar10", 10, 32, "23.52", "1.31", "95.55", "99.91", -0.001, +0.002),
+    ("resnet101_8xb16_cifar10", 10, 32, "42.51", "2.52", "95.58", "99.87", -0.003, -0.005),
+    ("resnet152_8xb16_cifar10", 10, 32, "58.16", "3.74", "95.76", "99.89", +0.003, -0.003),
+    ("resnet50_8xb16_cifar100", 100, 32, "23.71", "1.31", "79.90", "95.19", +0.005, +0.002),
+    ("resnet18_8xb32_in1k", 1000, 224, "11.69", "1.82", "69.90", "89.43", +0.000, -0.002),
+    ("resnet34_8xb32_in1k", 1000, 224, "21.8", "3.68", "73.62", "91.59", +0.002, +0.005),
+    ("resnet50_8xb32_in1k", 1000, 224, "25.56", "4.12", "76.55", "93.06", +0.003, +0.000),
+    ("resnet101_8xb32_in1k", 1000, 224, "44.55", "7.85", "77.97", "94.06", +0.001, +0.003),
+    ("resnet152_8xb32_in1k", 1000, 224, "60.19", "11.58", "78.48", "94.13", -0.003, +0.001),
+    ("resnetv1c50_8xb32_in1k", 1000, 224, "25.58", "4.36", "77.01", "93.58", +0.004, -0.002),
+    ("resnetv1c101_8xb32_in1k", 1000, 224, "44.57", "8.09", "78.30", "94.27", +0.002, +0.000),
+    ("resnetv1c152_8xb32_in1k", 1000, 224, "60.21", "11.82", "78.76", "94.41", -0.002, -0.001),
+    ("resnetv1d50_8xb32_in1k", 1000, 224, "25.58", "4.36", "77.54", "93.57", +0.004, -0.003),
+    ("resnetv1d101_8xb32_in1k", 1000, 224, "44.57", "8.09", "78.93", "94.48", +0.002, -0.001),
+    ("resnetv1d152_8xb32_in1k", 1000, 224, "60.21", "11.82", "79.41", "94.70", -0.002, -0.002),
+    ("resnet50_8xb32-fp16_in1k", 1000, 224, "25.56", "4.12", "76.30", "93.07", +0.003, +0.000),
+    ("wide-resnet50_8xb32_in1k", 1000, 224, "68.88", "11.44", "78.48", "94.08", -0.003, +0.001),
+    ("wide-resnet101_8xb32_in1k", 1000, 224, "126.89", "22.81", "78.84", "94.28", +0.003, -0.004),
+    ("resnet50_8xb256-rsb-a1-600e_in1k", 1000, 224, "25.56", "4.12", "80.12", "94.78", +0.003, +0.000),
+    ("resnet50_8xb256-rsb-a2-300e_in1k", 1000, 224, "25.56", "4.12", "79.55", "94.37", +0.003, +0.000),
+    ("resnet50_8xb256-rsb-a3-100e_in1k", 1000, 224, "25.56", "4.12", "78.30", "93.80", +0.003, +0.000),
+    ("resnet50_8xb8_cub", 200, 448, "23.92", "16.48", "88.45", None, +0.002, +0.000),
+    ("resnet50-mill_in21k", 11221, 224, "86.74", "15.14", None, None, +40.24, +11.02),
+]
+WRONG_ON_THE_PAGE = ["resnet50-mill_in21k"]  # the page repeats the figures of Swin-B there
+
+# Table 6 of arXiv 1512.03385: test error %
+PAPER_ERRORS = {"resnet20": 8.75, "resnet32": 7.51, "resnet44": 7.17, "resnet56": 6.97, "resnet110": 6.43,
+                "resnet1202": 7.93}  # fmt: skip
+PAPER_PLAIN = [f"plain{depth}" for depth in (20, 32, 44, 56, 110, 1202)]
+PAPER_IMAGENET = [
+    *("plain18", "plain34", "resnet18", "resnet18_a", "resnet18_c", "resnet34", "resnet34_a", "resnet34_c"),
+    *("resnet50_caffe", "resnet101_caffe", "resnet152_caffe", "vgg16", "vgg19"),
+]
+
+# of the page's CIFAR rows
+FILES = {
+    "resnet18_8xb16_cifar10": "resnet18_b16x8_cifar10_20210528-bd6371c8.pth",
+    "resnet34_8xb16_cifar10": "resnet34_b16x8_cifar10_20210528-a8aa36a6.pth",
+    "resnet50_8xb16_cifar10": "resnet50_b16x8_cifar10_20210528-f54bfad9.pth",
+    "resnet101_8xb16_cifar10": "resnet101_b16x8_cifar10_20210528-2d29e936.pth",
+    "resnet152_8xb16_cifar10": "resnet152_b16x8_cifar10_20210528-3e8e9178.pth",
+    "resnet50_8xb16_cifar100": "resnet50_b16x8_cifar100_20210528-67b58a1b.pth",
+}
+
+Row = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def rows() -> dict[str, Row]:
+    listed = zoo_rows()
+    by_name = {row["name"]: row for row in listed}
+    assert len(by_name) == len(listed)
+    return by_name
+
+
+def rounds_to(exact: float, printed: str) -> bool:
+    """Is `exact` within half a unit of the last digit printed?"""
+    return abs(exact - float(printed)) <= 0.5 * 0.1 ** len(printed.partition(".")[2])
+
+
+def test_every_net_of_the_page_and_of_the_paper_is_listed(rows: dict[str, Row]) -> None:
+    assert [name for name, row in rows.items() if row["source"] == "page"] == [entry[0] for entry in PAGE]
+    in_paper = {name for name, row in rows.items() if row["source"] == "paper"}
+    assert in_paper == {*PAPER_ERRORS, *PAPER_PLAIN, *PAPER_IMAGENET}
+    assert (len(PAGE), len(PAPER_ERRORS), len(PAPER_PLAIN), len(PAPER_IMAGENET), len(rows)) == (25, 6, 6, 13, 50)
+
+
+def test_rows_are_whole_numbers_and_json(rows: dict[str, Row]) -> None:
+    assert json.loads(json.dumps(rows)) == rows
+    for row in rows.values():
+        assert {"name", "params", "macs", "macs_page"} <= set(row)
+        whole = [row[key] for key in ("params", "macs", "macs_page", "num_classes", "image_size")]
+        assert all(type(number) is int and number > 0 for number in whole)
+
+
+def test_costs_round_to_the_pages_figures(rows: dict[str, Row]) -> None:
+    differing = []
+    for name, num_classes, image_size, params, flops, _, _, more_params, more_flops in PAGE:
+        row = rows[name]
+        assert (row["num_classes"], row["image_size"]) == (num_classes, image_size), name
+        if not (rounds_to(row["params"] / 1e6, params) and rounds_to(row["macs_page"] / 1e9, flops)):
+            differing.append(name)
+        digits = 2 if name in WRONG_ON_THE_PAGE else 3
+        assert round(float(params) - row["params"] / 1e6, digits) == more_params, name
+        assert round(float(flops) - row["macs_page"] / 1e9, digits) == more_flops, name
+    assert differing == WRONG_ON_THE_PAGE
+
+
+def test_published_accuracies_are_the_pages(rows: dict[str, Row]) -> None:
+    for name, _, _, _, _, top1, top5, _, _ in PAGE:
+        for key, printed in (("top1", top1), ("top5", top5)):
+            fraction = rows[name][key]
+            assert fraction is None if printed is None else f"{100 * fraction:.2f}" == printed, (name, key)
+
+
+def test_published_accuracies_are_the_papers(rows: dict[str, Row]) -> None:
+    for name, error in PAPER_ERRORS.items():
+        assert rows[name]["top1"] == pytest.approx(1 - error / 100, abs=1e-12)
+    assert all(rows[name]["top1"] is None and rows[name]["top5"] is None for name in PAPER_PLAIN + PAPER_IMAGENET)
+
+
+def test_the_papers_nets_have_the_papers_input(rows: dict[str, Row]) -> None:
+    for names, expected in (((*PAPER_ERRORS, *PAPER_PLAIN), (10, 32)), (PAPER_IMAGENET, (1000, 224))):
+        for name in names:
+            assert (rows[name]["num_classes"], rows[name]["image_size"]) == expected, name
+
+
+def test_the_abstracts_claim(rows: dict[str, Row]) -> None:
+    assert rows["resnet152_caffe"]["macs"] < rows["vgg16"]["macs"] < rows["vgg19"]["macs"]
+
+
+def test_costs_are_of_the_built_net(rows: dict[str, Row]) -> None:
+    for name in ("resnet20", "resnet18_8xb16_cifar10"):
+        model = ZOO[name].build()
+        assert sum(parameter.numel() for parameter in model.parameters()) == rows[name]["params"]
+    with torch.device("meta"):
+        assert isinstance(ZOO["vgg19"].build(), Vgg)
+
+
+def test_files_that_can_be_evaluated_here_are_those_of_the_page() -> None:
+    assert {name: published.file for name, published in PUBLISHED.items()} == FILES
+    assert all(ZOO[name].published == published for name, published in PUBLISHED.items())
+    of_10, of_100 = PUBLISHED["resnet18_8xb16_cifar10"], PUBLISHED["resnet50_8xb16_cifar100"]
+    # the published constants, in units of 0 to 255
+    assert [round(255 * number, 4) for number in of_10.mean] == [125.307, 122.961, 113.8575]
+    assert [round(255 * number, 4) for number in of_10.std] == [51.5865, 50.847, 51.255]
+    assert (of_100.mean, of_100.std) == (CIFAR100_MEAN, CIFAR100_STD)
+    assert [round(255 * number, 4) for number in CIFAR100_MEAN] == [129.304, 124.07, 112.434]
+    assert [round(255 * number, 4) for number in CIFAR100_STD] == [68.17, 65.392, 70.418]
+    assert of_10.class_names is not None
+    assert (of_10.class_names[0], of_10.class_names[9]) == ("airplane", "truck")
+
+
+def test_a_net_without_weights_says_how_to_get_some() -> None:
+    without = [name for name in ZOO if name not in PUBLISHED]
+    assert len(without) == 44
+    for name in without:
+        with pytest.raises(BadRequest, match=f"{re.escape(name)} has no weights") as caught:
+            load_model(name)
+        assert "next: " in caught.value.details[0]
