@@ -381,3 +381,16 @@ def test_what_is_no_resnet_is_refused(message: str) -> None:
     UNLIKE[message](tensors)
     with pytest.raises(WeightsError, match=message):
         recognise(tensors)
+
+
+def test_akamasters_projection_shortcuts_are_renamed() -> None:
+    tensors = {
+        "linear.weight": torch.ones(1),
+        "layer2.0.shortcut.0.weight": torch.zeros(1),
+        "layer2.0.shortcut.1.bias": torch.ones(1),
+    }
+    assert set(from_foreign(tensors).tensors) == {
+        "fc.weight",
+        "layer2.0.downsample.0.weight",
+        "layer2.0.downsample.1.bias",
+    }

@@ -162,6 +162,6 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
         with safe_open(path, framework="pt") as file:
             metadata = (file.metadata() or {}).get(METADATA_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except SafetensorError as error:
+        return tensors, json.loads(metadata) if metadata else None
+    except (SafetensorError, ValueError) as error:
         raise DamagedFile(f"{path} is not a whole safetensors file", f"{error}") from error
-    return tensors, json.loads(metadata) if metadata else None

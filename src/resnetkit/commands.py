@@ -176,7 +176,7 @@ def evaluate(
     where = choose_device(device)
     loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
     dataset = load_dataset(data)
-    check_classes(loaded, dataset)
+    check_fit(loaded, dataset)
     with StepProgress("evaluate", len(dataset.test.images)) as progress:
         outcome = evaluate_model(
             loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -197,18 +197,17 @@ def evaluate(
     return 0
 
 
-def check_classes(loaded: LoadedModel, dataset: ArrayDataset) -> None:
-    """Refuse a model that cannot be evaluated on this data."""
+def check_fit(loaded: LoadedModel, dataset: ArrayDataset) -> None:
+    """Refuse a model that cannot be evaluated on this data; all that does not fit is told."""
     arch, (height, _, channels) = loaded.model.arch, dataset.test.images.shape[1:]
-    if arch.num_classes != len(dataset.class_names):
-        what = f"the model has {arch.num_classes} classes, {dataset.name} has {len(dataset.class_names)}"
-        raise WeightsError(what, loaded.origin)
-    if arch.in_channels != channels:
-        what = f"the model takes {arch.in_channels} channels, {dataset.name} has {channels}"
-        raise WeightsError(what, loaded.origin)
-    if loaded.preprocess.image_size != height:
-        size = loaded.preprocess.image_size
-        raise WeightsError(f"the model takes {size} pixels a side, {dataset.name} has {height}", loaded.origin)
+    compared = (
+        ("classes", arch.num_classes, len(dataset.class_names)),
+        ("channels", arch.in_channels, channels),
+        ("pixels a side", loaded.preprocess.image_size, height),
+    )
+    problems = [f"it has {ours} {what}, the data {theirs}" for what, ours, theirs in compared if ours != theirs]
+    if problems:
+        raise WeightsError(f"the model does not fit {dataset.name}", *problems, loaded.origin)
 
 
 def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str]) -> None:
@@ -239,6 +238,8 @@ def predict(
     where = choose_device(device)
     files = find_images(images)
     loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
+    if loaded.model.arch.in_channels != 3:
+        raise WeightsError(f"images have 3 channels, the model takes {loaded.model.arch.in_channels}", loaded.origin)
     names = choose_names(class_names, loaded)
     print_origin(loaded, Console(stderr=True, soft_wrap=True, highlight=False, markup=False))
     width = max(map(len, files))

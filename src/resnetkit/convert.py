@@ -25,7 +25,7 @@ DIMENSIONS = {"conv": 4, "fc": 2, "bn": 1}  # of the weights of a convolution, a
 SHOWN_NAMES = 6
 
 # Whole-name patterns of a layout, and what they become in ours (torchvision's names).
-AKAMASTER = {r"linear\.(weight|bias)": r"fc.\1"}
+AKAMASTER = {r"linear\.(weight|bias)": r"fc.\1", r"(.*)\.shortcut\.(.*)": r"\1.downsample.\2"}
 OPENMMLAB = {
     r"head\.fc\.(weight|bias)": r"fc.\1",
     r"backbone\.stem\.0\.conv\.weight": "conv1.0.weight",
@@ -126,7 +126,7 @@ def recognise(
         stem_width=stem_width,
         shortcut=recognise_shortcut(tensors, widened=widened, plain=plain),
         avg_down="layer2.0.downsample.2.weight" in tensors,
-        stride_style=stride_style,
+        stride_style=stride_style if bottleneck else "pytorch",  # a basic block has one place for it
         num_classes=tensors["fc.weight"].shape[0],
         in_channels=stem_conv.shape[1],
     )

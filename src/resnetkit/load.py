@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import secrets
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError,
 from resnetkit.home import home
 from resnetkit.models import Architecture, ResNet, name_of
 from resnetkit.models.resnet import StrideStyle, architecture_from_json
+from resnetkit.recipes import RECIPES
 from resnetkit.zoo import ZOO, ZooEntry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -93,7 +95,9 @@ def load_file(path: Path, plain: bool = False, stride_style: StrideStyle = "pyto
         content = read_torch_file(path)
     try:
         if metadata:
-            return load_own(path, content, metadata, sha256)
+            own = load_own(path, content, metadata, sha256)
+            refuse_other_architecture(own.model.arch, plain, stride_style)
+            return own
         foreign = from_foreign(content)
         arch = recognise(foreign.tensors, plain=plain, stride_style=stride_style)
         return load_foreign(path, foreign, arch, sha256)
@@ -112,6 +116,14 @@ def load_own(path: Path, tensors: dict[str, torch.Tensor], metadata: dict[str, A
     used = load_checked(model, tensors)
     origin = f"{path}: {name_of(model.arch)}, recipe {recipe}, all {used} tensors used"
     return LoadedModel(model.eval(), preprocess, class_names, origin, (), sha256)
+
+
+def refuse_other_architecture(arch: Architecture, plain: bool, stride_style: StrideStyle) -> None:
+    """Refuse flags for foreign files where our own file says otherwise."""
+    if plain and arch.shortcut != "plain":
+        raise BadRequest(f"--plain: the file says that its net has shortcuts, option {arch.shortcut}")
+    if stride_style == "caffe" and arch.stride_style != "caffe":
+        raise BadRequest(f"--stride-style: the file says that its stride style is {arch.stride_style}")
 
 
 def file_sha256(path: Path) -> str:
@@ -139,17 +151,22 @@ def load_foreign(path: Path, foreign: ForeignWeights, arch: Architecture, sha256
     used = load_checked(model, foreign.tensors)
     origin = f"{path}: {name_of(arch)}, {foreign.layout} layout, all {used} tensors used"
     small = arch.stem == "3x3"
-    mean, std = np.asarray(IMAGENET_MEAN, np.float32), np.asarray(IMAGENET_STD, np.float32)
+    mean, std = (np.asarray(constants, np.float32) for constants in default_constants(arch.in_channels))
     preprocess = Preprocess(32 if small else 224, mean, std, None if small else 256)
     return LoadedModel(
         model.eval(), preprocess, known_classes(arch.num_classes), origin, tuple(assumptions(arch)), sha256
     )
 
 
+def default_constants(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std for a file that names none: ImageNet's for colour, else the pixels in [0, 1] as they are."""
+    return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+
+
 def assumptions(arch: Architecture) -> list[str]:
     """List the defaults taken for what the tensors of a foreign file cannot tell."""
-    numbers = "mean {} {} {} std {} {} {}".format(*IMAGENET_MEAN, *IMAGENET_STD)
-    taken = [f"preprocessing {numbers}, the file names none (--mean R G B --std R G B)"]
+    constants = zip(("mean", "std"), default_constants(arch.in_channels), strict=True)
+    taken = [f"{name} {' '.join(map(str, numbers))}, the file names none (--{name})" for name, numbers in constants]
     if arch.shortcut == "A":
         taken.append("residual, with shortcut option A (--plain for a net without shortcuts)")
     if arch.shortcut == "plain":
@@ -171,10 +188,8 @@ def load_published(entry: ZooEntry) -> LoadedModel:
     """Load the page's own weights of a row, fetched once into the weights folder of RESNETKIT_HOME."""
     published = entry.published
     if published is None:
-        raise BadRequest(
-            f"{entry.name} has no weights that can be had here",
-            f"next: resnetkit train {entry.name}, then name the run directory; or name a weights file",
-        )
+        train = f"resnetkit train {entry.name}, then name the run directory; or " if entry.name in RECIPES else ""
+        raise BadRequest(f"{entry.name} has no weights that can be had here", f"next: {train}name a weights file")
     path = home() / "weights" / published.file
     if not path.is_file():
         fetch_published(entry.name, path)
@@ -194,8 +209,7 @@ def check_published(path: Path, published: str, next_step: str) -> None:
 def fetch_published(name: str, path: Path) -> None:
     """Fetch a file of the page to `path`, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.unlink(missing_ok=True)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
         download(PAGE_WEIGHTS + path.name, part, MAX_WEIGHTS_BYTES, show=True)
         check_published(part, path.name, f"next: try again, or put the file there yourself: {path}")
@@ -223,5 +237,6 @@ def with_constants(loaded: LoadedModel, mean: Sequence[float] | None, std: Seque
         preprocess = replace(preprocess, mean=np.asarray(mean, np.float32))
     if std is not None:
         preprocess = replace(preprocess, std=np.asarray(std, np.float32))
-    unsaid = loaded.assumptions if mean is None and std is None else loaded.assumptions[1:]
+    said = (("mean ",) if mean is not None else ()) + (("std ",) if std is not None else ())
+    unsaid = tuple(assumption for assumption in loaded.assumptions if not assumption.startswith(said))
     return replace(loaded, preprocess=preprocess, assumptions=unsaid)

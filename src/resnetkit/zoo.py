@@ -1,6 +1,6 @@
 """The published nets: the rows of the OpenMMLab ResNet page and the nets of the paper.
 
-Published figures are those of the page (mmclassification v0.23.0) and of arXiv 1512.03385, tables 3 and 6.
+Published figures are those of the page (mmclassification v0.23.0) and of arXiv 1512.03385, table 6.
 Costs are counted from the built net at each call.
 """
 

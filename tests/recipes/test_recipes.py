@@ -85,17 +85,17 @@ def drops(recipe: Recipe, *steps: int) -> Callable[[int], float]:
 
 
 def quickstart_rate(step: int) -> float:
-    """Draw the triangle from its corners: 0.05 at step 0, 0.5 after one epoch, 0 after five."""
+    """Draw the triangle from its corners: 0.05 at step 0, 0.5 after one epoch, 0 after four."""
     if step < STEPS_PER_EPOCH:
         return 0.05 + 0.45 * step / STEPS_PER_EPOCH
-    return 0.5 * (5 * STEPS_PER_EPOCH - step) / (4 * STEPS_PER_EPOCH)
+    return 0.5 * (4 * STEPS_PER_EPOCH - step) / (3 * STEPS_PER_EPOCH)
 
 
 @pytest.mark.parametrize("name", list(RECIPES))
 def test_learning_rate_at_every_step(name: str) -> None:
     recipe = RECIPES[name]
     total_steps = recipe.total_steps or round((recipe.total_epochs or 0) * STEPS_PER_EPOCH)
-    assert total_steps == {"quickstart": 1955, **dict.fromkeys(PAGE, 78_200)}.get(name, 64_000)
+    assert total_steps == {"quickstart": 1564, **dict.fromkeys(PAGE, 78_200)}.get(name, 64_000)
     expected: Callable[[int], float] = quickstart_rate
     if name in PAGE:
         expected = drops(recipe, 100 * STEPS_PER_EPOCH, 150 * STEPS_PER_EPOCH)

@@ -13,7 +13,7 @@ RECIPES = (
         optim=Sgd(lr=0.5, nesterov=True, weight_decay=5e-4, decay_norms_and_biases=False),
         schedule=Linear(),
         warmup=Warmup(shape="linear", start_factor=0.1, warmup_epochs=1.0),
-        total_epochs=5.0,
+        total_epochs=4.0,
         preprocess=Normalize(MEAN, STD),
         augment=(PadCrop(padding=2, mode="reflect"), Flip(alternating=True)),
     ),
