@@ -177,6 +177,7 @@ def evaluate(
     loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
     dataset = load_dataset(data)
     check_fit(loaded, dataset)
+    started = time.perf_counter()
     with StepProgress("evaluate", len(dataset.test.images)) as progress:
         outcome = evaluate_model(
             loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
@@ -186,11 +187,13 @@ def evaluate(
             device=where,
             on_batch=progress.advance,
         )
+    seconds = time.perf_counter() - started
     if predictions:
         write_predictions(Path(predictions), outcome, dataset.class_names)
     if as_json:
         facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
-                 "data": {"name": dataset.name, "split": "test", "sha256": dataset.sha256}}  # fmt: skip
+                 "data": {"name": dataset.name, "split": "test", "sha256": dataset.sha256},
+                 "seconds": seconds}  # fmt: skip
         print(json.dumps(outcome.to_json(dataset.class_names) | facts | {"provenance": provenance()}, indent=1))
     else:
         print_evaluation(loaded, dataset, outcome)
