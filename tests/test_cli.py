@@ -155,6 +155,13 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["evaluate", "resnet20"], "no weights that can be had here"),
         (["evaluate"], "the following arguments are required: model"),
         (["predict", "resnet20", "no-such-file.jpg"], "no such file or folder\n  no-such-file.jpg"),
+        (["evaluate", "x", "--data", "cifar11"], "did you mean 'cifar10'?"),
+        (["evaluate", "x", "--predictions", "nowhere/p.csv"], "--predictions: no such folder: nowhere"),
+        (["show", "quickstart", "--set", "val_images=50000"], "val_images: expected less than the 50000"),
+        (
+            ["evaluate", "x", "--stride-style", "cafe"],
+            "expected one of pytorch, caffe, got 'cafe'; did you mean 'caffe'?",
+        ),
         (["data", "cifar11"], "did you mean 'cifar10'?"),
         (["report", "."], "is not a run directory"),
     ],
@@ -181,6 +188,16 @@ def test_all_problems_of_a_recipe_are_told_at_once(capsys: pytest.CaptureFixture
 def test_debug_shows_the_traceback() -> None:
     done = resnetkit("report", "nowhere", "--debug")
     assert "Traceback" in done.stderr and "BadRequest" in done.stderr
+
+
+def test_debug_may_stand_before_the_command() -> None:
+    done = resnetkit("--debug", "report", "nowhere")
+    assert "Traceback" in done.stderr and "BadRequest" in done.stderr
+
+
+def test_evaluate_shows_its_rate_without_a_terminal(run: Path) -> None:
+    lines = resnetkit("evaluate", str(run)).stderr.splitlines()
+    assert len(lines) == 1 and lines[0].startswith("evaluate  30/30  ") and "images/s" in lines[0]
 
 
 def test_zoo_and_show(capsys: pytest.CaptureFixture[str]) -> None:

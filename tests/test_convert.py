@@ -189,7 +189,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
         stem_width=narrowest * (draw(st.integers(1, 4)) if projects else 1),
         shortcut=shortcut,
         avg_down=draw(st.booleans()) if projects and stages > 1 else False,
-        stride_style=draw(st.sampled_from(STYLES)),
+        stride_style=draw(st.sampled_from(STYLES)) if block == "bottleneck" else "pytorch",
         num_classes=draw(st.integers(1, 5)),
         in_channels=draw(st.integers(1, 4)),
     )

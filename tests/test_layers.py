@@ -15,9 +15,9 @@ PACKAGE = Path(resnetkit.__file__).parent
 GROUPS = (
     ("errors",),
     ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts"),
-    ("recipe", "models", "metrics", "schedule", "losses", "data.transforms"),
+    ("recipe", "models", "metrics", "schedule", "losses", "data.transforms", "data.spec"),
     ("checkpoint", "data", "optim", "ema", "convert", "recipes", "tracking"),
-    ("zoo", "evaluate", "assemble"),
+    ("zoo", "evaluate", "assemble", "journal"),
     ("load",),
     ("train", "predict", "report"),
     ("printing",),

@@ -268,8 +268,10 @@ def test_metadata_that_is_not_json_is_damage(tmp_path: Path) -> None:
         ("mean", (0.5,), "--mean: expected 3 numbers, one a channel, got 1"),
         ("std", (0.5,) * 4, "--std: expected 3 numbers, one a channel, got 4"),
         ("mean", (), "--mean: expected 3 numbers, one a channel, got 0"),
-        ("std", (0.5, 0.0, 0.5), "--std: expected numbers above 0, got 0.0"),
-        ("std", (0.5, 0.5, -1.0), "--std: expected numbers above 0, got -1.0"),
+        ("mean", (125.3, 123.0, 113.9), "--mean: expected 0 to 1, pixels are in [0, 1], got 125.3; divide by 255"),
+        ("std", (float("nan"), 0.5, 0.5), "--std: expected above 0 and at most 1, pixels are in [0, 1], got nan"),
+        ("std", (0.5, 0.0, 0.5), "--std: expected above 0 and at most 1, pixels are in [0, 1], got 0.0"),
+        ("std", (0.5, 0.5, -1.0), "--std: expected above 0 and at most 1, pixels are in [0, 1], got -1.0"),
     ],
 )
 def test_wrong_constants_are_refused(flag: str, numbers: tuple[float, ...], message: str, tmp_path: Path) -> None:

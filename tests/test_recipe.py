@@ -241,8 +241,8 @@ def test_problems_of_overrides_and_of_fields_come_together() -> None:
         ("log_every_steps=0", "log_every_steps: expected more than 0, got 0"),
         ("eval_every_epochs=0", "eval_every_epochs: expected more than 0, got 0.0"),
         ("save_every_steps=0", "save_every_steps: expected more than 0, got 0"),
-        ("total_steps=9", "expected one of total_epochs and total_steps, got both or neither"),
-        ("total_epochs=null", "expected one of total_epochs and total_steps, got both or neither"),
+        ("total_steps=9", "expected one of total_epochs and total_steps: set one, and the other to null"),
+        ("total_epochs=null", "expected one of total_epochs and total_steps: set one, and the other to null"),
         ("microbatch_size=100", "batch_size: expected a multiple of microbatch_size 100, got 128"),
         ("microbatch_size=256", "batch_size: expected a multiple of microbatch_size 256, got 128"),
         ("label_smoothing=1", "label_smoothing: expected 0 or more and less than 1, got 1.0"),
@@ -257,7 +257,7 @@ def test_problems_of_overrides_and_of_fields_come_together() -> None:
         ("seed=9223372036854775808", "seed: expected 0 or more and less than 2**63, got 9223372036854775808"),
         (
             "schedule.kind=StepDecay schedule.drop_epochs=[1] schedule.drop_steps=[2]",
-            "schedule: expected drop_epochs or drop_steps, got both",
+            "schedule: expected drop_epochs or drop_steps, got both: set the other to []",
         ),
         (
             "schedule.kind=StepDecay schedule.drop_steps=[3,3]",
@@ -291,7 +291,7 @@ def test_problems_of_overrides_and_of_fields_come_together() -> None:
         ("warmup.start_factor=1.5", "warmup.start_factor: expected 0 to 1, got 1.5"),
         ("preprocess.mean=[0.5]", "preprocess: expected three numbers, R G B, in mean and in std"),
         ("preprocess.mean=[] preprocess.std=[]", "preprocess: expected three numbers, R G B, in mean and in std"),
-        ("preprocess.std=[1,0,1]", "preprocess.std: expected more than 0, got [1.0, 0.0, 1.0]"),
+        ("preprocess.std=[1,0,1]", "preprocess.std: expected above 0 and at most 1, pixels are in [0, 1], got 0.0"),
         ("augment.0.padding=-1", "augment.0.padding: expected 0 to 127, got -1"),
         ("augment.0.padding=128", "augment.0.padding: expected 0 to 127, got 128"),
     ],

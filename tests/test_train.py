@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +19,14 @@ import torch
 from torch import nn
 
 from resnetkit import checkpoint
+from resnetkit import train as train_module
 from resnetkit.assemble import assemble
 from resnetkit.data.loader import Batch, MemoryBatches
-from resnetkit.errors import BadRequest, DamagedFile, NonFiniteLoss
+from resnetkit.errors import BadRequest, DamagedFile, Interrupted, NonFiniteLoss
 from resnetkit.evaluate import Evaluation
-from resnetkit.home import read_json
+from resnetkit.home import locked, read_json
 from resnetkit.recipe import Flip, PadCrop, Recipe, SubtractMeanImage
+from resnetkit.recipes import RECIPES
 from resnetkit.train import train, train_step
 from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, weights_sha256
 
@@ -262,6 +265,94 @@ def test_a_killed_run_goes_on_to_the_same_weights(tmp_path: Path) -> None:
     assert weights_sha256(run) == weights_sha256(tmp_path / "whole")
 
 
+def test_a_damaged_newest_state_is_named_and_the_one_before_is_used(
+    reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], asked_steps: list[int]
+) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run, max_steps=10)  # saved at 5 and 10
+    (run / checkpoint.STATE / "step-00000010" / "tensors.safetensors").write_bytes(b"cut off")
+    asked_steps.clear()
+    train(RECIPE, DATASET, run, resume=True)
+    assert asked_steps[0] == 5
+    assert weights_sha256(run) == weights_sha256(reference)
+    error = capsys.readouterr().err
+    assert "step-00000010/tensors.safetensors does not have its checksum" in error
+    assert "going on from step-00000005" in error
+
+
+def test_two_processes_cannot_train_in_one_place(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run, max_steps=2)
+    with locked(run / checkpoint.STATE / "lock"), pytest.raises(BadRequest, match="another process is training"):
+        train(RECIPE, DATASET, run, resume=True)
+    train(RECIPE, DATASET, run, resume=True)
+
+
+def test_a_step_already_done_is_not_asked_for(tmp_path: Path) -> None:
+    train(RECIPE, DATASET, tmp_path / "run", max_steps=6)
+    with pytest.raises(BadRequest, match="the run has done 6 steps already"):
+        train(RECIPE, DATASET, tmp_path / "run", resume=True, max_steps=5)
+
+
+def test_a_run_without_a_saved_state_starts_anew_and_says_so(
+    reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    train(RECIPE, DATASET, run, max_steps=4)
+    shutil.rmtree(run / checkpoint.STATE)
+    (run / checkpoint.STATE).mkdir()
+    train(RECIPE, DATASET, run, resume=True)
+    assert weights_sha256(run) == weights_sha256(reference)
+    assert "the run starts at step 0" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("moment", ["save", "eval", "test"])
+def test_a_signal_at_any_moment_is_obeyed_and_costs_nothing(
+    moment: str, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    original = train_module.evaluate if moment != "save" else checkpoint.save_state
+    times = {"save": 4, "eval": 2, "test": 4}[moment]  # three evaluations on val, then the one on test
+    calls = []
+
+    def signalled(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == times:
+            signal.raise_signal(signal.SIGTERM)
+        return original(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        if moment == "save":
+            patch.setattr(checkpoint, "save_state", signalled)
+        else:
+            patch.setattr(train_module, "evaluate", signalled)
+        with pytest.raises(Interrupted) as caught:
+            train(RECIPE, DATASET, run)
+    assert caught.value.exit_code == 143
+    train(RECIPE, DATASET, run, resume=True)
+    assert weights_sha256(run) == weights_sha256(reference)
+    assert timeless(run, "start", "resume") == timeless(reference, "start")
+
+
+def test_channels_last_reaches_the_net() -> None:
+    layouts = []
+    for channels_last in (True, False):
+        training = assemble(replace(RECIPE, channels_last=channels_last), DATASET, torch.device("cpu"))
+        training.model.layer1.register_forward_hook(lambda module, inputs, output: layouts.append(output.stride(1)))
+        train_step(training, training.batches.at(0), 0)
+    assert layouts == [1, 1, 256, 256]  # two micro-batches each; 256 = 16 x 16 pixels between channels
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if "1202" not in name and "15" not in name])
+def test_every_recipe_trains_a_step(name: str, tmp_path: Path) -> None:
+    recipe = replace(RECIPES[name], batch_size=8, microbatch_size=4)
+    assert train(recipe, DATASET, tmp_path / "run", max_steps=1) is None
+
+
+def test_there_are_as_many_recipes_as_the_rows_say() -> None:
+    assert len(RECIPES) == 1 + 5 + 12
+
+
 def test_resuming_with_another_number_of_threads_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     train(RECIPE, DATASET, tmp_path / "run", max_steps=2)
     threads = torch.get_num_threads()
@@ -280,9 +371,10 @@ def test_metrics_are_json_lines(reference: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_compiled_run_resumes_exactly(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stop", [6, 8])  # 6: the next batch is the smaller last one of its epoch
+def test_a_compiled_run_resumes_exactly(stop: int, tmp_path: Path) -> None:
     recipe = replace(RECIPE, compile=True)
     train(recipe, DATASET, tmp_path / "whole")
-    train(recipe, DATASET, tmp_path / "parts", max_steps=8)
+    train(recipe, DATASET, tmp_path / "parts", max_steps=stop)
     train(recipe, DATASET, tmp_path / "parts", resume=True)
     assert weights_sha256(tmp_path / "parts") == weights_sha256(tmp_path / "whole")

@@ -17,7 +17,7 @@ from resnetkit.ema import Ema
 from resnetkit.errors import BadRequest
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.optim import build_sgd
-from resnetkit.recipe import Cosine, Flip, Normalize, PadCrop, Recipe, StepDecay
+from resnetkit.recipe import Cosine, Flip, Normalize, PadCrop, Recipe, StepDecay, total_steps_of
 
 
 @dataclass
@@ -57,7 +57,7 @@ def assemble(recipe: Recipe, dataset: ArrayDataset, device: torch.device) -> Tra
     val_split = Split(dataset.train.images[kept:], dataset.train.labels[kept:])
     preprocess = build_preprocess(recipe, train_split)
     batches = MemoryBatches(
-        np.ascontiguousarray(train_split.images),
+        np.array(train_split.images),
         train_split.labels,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
@@ -65,7 +65,7 @@ def assemble(recipe: Recipe, dataset: ArrayDataset, device: torch.device) -> Tra
         augmentations=build_augmentations(recipe),
         normalize_first=preprocess.mean.ndim == 3,
     )
-    total_steps = recipe.total_steps or round((recipe.total_epochs or 0) * batches.steps_per_epoch)
+    total_steps = total_steps_of(recipe, batches.steps_per_epoch)
     if total_steps < 1:
         raise BadRequest(f"total_epochs: {recipe.total_epochs} of {batches.steps_per_epoch} steps round to none")
     arch = replace(find_architecture(recipe.model), num_classes=len(dataset.class_names))
@@ -75,7 +75,7 @@ def assemble(recipe: Recipe, dataset: ArrayDataset, device: torch.device) -> Tra
     return Training(
         recipe=recipe,
         model=model,
-        forward=torch.compile(model) if recipe.compile else model,
+        forward=torch.compile(model, dynamic=False) if recipe.compile else model,
         optimizer=optimizer,
         ema=ema,
         batches=batches,

@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,10 +47,20 @@ class State:
 
 def start_run(run: Path, recipe: Recipe) -> None:
     """Make a new run directory for a recipe; BadRequest if something is there already."""
-    if run.exists() and (not run.is_dir() or any(run.iterdir())):
-        raise BadRequest(f"{run} is not empty", "next: --resume goes on with the run in it, or give another --out")
-    run.mkdir(parents=True, exist_ok=True)
+    refuse_used(run)
+    (run / STATE).mkdir(parents=True, exist_ok=True)
     write_json(run / RECIPE, recipe_to_json(recipe))
+    sync_folder(run.parent)
+
+
+def refuse_used(run: Path) -> None:
+    """Refuse a run directory that has anything in it, but for what a start that was cut off leaves."""
+    if run.is_dir() and all(
+        path.suffix == ".part" or (path.name == STATE and not any(path.glob("step-*"))) for path in run.iterdir()
+    ):
+        return
+    if run.exists():
+        raise BadRequest(f"{run} is not empty", "next: --resume goes on with the run in it, or give another --out")
 
 
 def run_recipe(run: Path) -> Recipe:
@@ -61,6 +74,13 @@ def append_event(run: Path, event: Mapping[str, Any]) -> None:
     """Add one line to metrics.jsonl."""
     with (run / METRICS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(event) + "\n")
+
+
+def sync_events(run: Path) -> None:
+    """Make the lines of metrics.jsonl survive a power cut."""
+    if (run / METRICS).exists():
+        with (run / METRICS).open("a", encoding="utf-8") as file:
+            os.fsync(file.fileno())
 
 
 def read_events(run: Path) -> list[dict[str, Any]]:
@@ -93,6 +113,11 @@ def save_state(run: Path, state: State) -> Path:
     folder = run / STATE
     folder.mkdir(exist_ok=True)
     final = folder / f"step-{state.step:08d}"
+    if final.exists():
+        with suppress(DamagedFile):
+            read_state(final)
+            return final  # a step's state is always the same: it is not taken away to be written again
+        shutil.rmtree(final)
     temporary = folder / f".{final.name}.{secrets.token_hex(4)}"
     temporary.mkdir()
     try:
@@ -101,8 +126,6 @@ def save_state(run: Path, state: State) -> Path:
             file.write(payload)
         facts = {"step": state.step, "tensors_sha256": hashlib.sha256(payload).hexdigest(), **state.facts}
         write_json(temporary / "state.json", {"sha256": json_sha256(facts), "state": facts})
-        if final.exists():  # the same step saved again, after a resume
-            shutil.rmtree(final)
         temporary.replace(final)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -120,9 +143,18 @@ def drop_old_states(folder: Path) -> None:
 
 
 def load_state(run: Path) -> State | None:
-    """Return the newest state, None where there is none; DamagedFile when its checksum is wrong."""
-    states = sorted((run / STATE).glob("step-*"))
-    return read_state(states[-1]) if states else None
+    """Return the newest whole state, None where none was saved; DamagedFile where all that are there are damaged.
+
+    A damaged one is named on stderr, and the one before it is taken.
+    """
+    states = sorted((run / STATE).glob("step-*"), reverse=True)
+    for older in states[1:]:
+        try:
+            return read_state(states[0])
+        except DamagedFile as error:
+            print(f"warning: {error}\n  going on from {older.name}", file=sys.stderr)
+            states = states[1:]
+    return read_state(states[0]) if states else None
 
 
 def read_state(folder: Path) -> State:

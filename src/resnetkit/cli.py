@@ -25,11 +25,15 @@ class Parser(argparse.ArgumentParser):
         """Refuse the arguments."""
         if unknown := re.match(r"unrecognized arguments: (\S+)", message):
             message = f"unknown option or argument {unknown[1]!r}{did_you_mean(unknown[1], self.all_options())}"
-        if choice := re.match(r"argument (.*): invalid choice: '(.*)' \(choose from (.*)\)", message):
-            known = re.findall(r"'(.*?)'", choice[3])
-            near = did_you_mean(choice[2], known)
-            message = f"{choice[1]}: expected one of {', '.join(known)}, got {choice[2]!r}{near}"
         raise BadRequest(message, f"next: {self.prog} --help")
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        """Refuse a value that is none of an action's choices; argparse has no public place for it."""
+        known = [str(choice) for choice in action.choices or ()]
+        if known and value not in known:
+            name = action.metavar or "/".join(action.option_strings) or action.dest
+            near = did_you_mean(str(value), known)
+            self.error(f"{name}: expected one of {', '.join(known)}, got {value!r}{near}")
 
     def all_options(self) -> list[str]:
         """Return the option strings of this parser and of its commands, which report unknown ones to it."""
@@ -48,16 +52,22 @@ def build_parser() -> Parser:
         epilog="A model is a run directory, a weights file or a zoo name.  resnetkit COMMAND --help says more.",
         allow_abbrev=False,
     )
+    add_debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"resnetkit {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
     for add in (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_report):
         command = add(commands)
         command.allow_abbrev = False
-        command.add_argument(DEBUG, action="store_true", help="show the traceback of an error")
+        add_debug(command, default=argparse.SUPPRESS)  # what was given before the command stays
     return parser
 
 
 Commands = Any  # argparse keeps the type of add_subparsers to itself
+
+
+def add_debug(parser: Parser, default: Any) -> None:
+    """Add --debug."""
+    parser.add_argument(DEBUG, action="store_true", default=default, help="show the traceback of an error")
 
 
 def add_command(commands: Commands, name: str, text: str) -> Parser:
@@ -139,7 +149,7 @@ def add_predict(commands: Commands) -> Parser:
 
 def add_report(commands: Commands) -> Parser:
     """Write a run's report."""
-    parser = add_command(commands, "report", "Write report.html of a run anew and say where it is.")
+    parser = add_command(commands, "report", "Write the report of a run anew and say where it is.")
     parser.add_argument("run", help="a run directory")
     return parser
 
@@ -148,7 +158,7 @@ def add_model(parser: Parser) -> None:
     """Add the model, and what a foreign file does not say."""
     parser.add_argument("model", help="a run directory, a weights file or a zoo name")
     for name, what in (("--mean", "subtracted from"), ("--std", "which divides")):
-        parser.add_argument(name, type=float, nargs="+", metavar="X",
+        parser.add_argument(name, type=float, nargs=3, metavar=("R", "G", "B"),
                             help=f"one number a channel, {what} pixels in [0, 1]")  # fmt: skip
     parser.add_argument("--plain", action="store_true", help="a foreign file's net has no shortcuts")
     parser.add_argument("--stride-style", choices=("pytorch", "caffe"), default="pytorch",
@@ -158,7 +168,7 @@ def add_model(parser: Parser) -> None:
 def add_overrides(parser: Parser) -> None:
     """Add the one way to change a recipe."""
     parser.add_argument("--set", dest="overrides", action="extend", nargs="+", default=[], metavar="field.path=value",
-                        help="change the recipe, as in --set optim.lr=0.2 total_epochs=3")  # fmt: skip
+                        help="change the recipe, as in --set optim.lr=0.2 total_epochs=3; put it last")  # fmt: skip
 
 
 def add_json(parser: Parser) -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from resnetkit import checkpoint
 from resnetkit.data.sources import load_dataset, write_samples
 from resnetkit.data.spec import DATASETS, ArrayDataset
-from resnetkit.errors import BadRequest, WeightsError
+from resnetkit.errors import BadRequest, SourceError, did_you_mean
 from resnetkit.evaluate import Evaluation
 from resnetkit.evaluate import evaluate as evaluate_model
 from resnetkit.home import atomic_write, home, read_json
@@ -31,7 +31,7 @@ from resnetkit.predict import predict as predict_files
 from resnetkit.printing import OUT, prediction_line, print_evaluation, print_origin, print_run, print_zoo
 from resnetkit.progress import StepProgress, duration
 from resnetkit.provenance import provenance
-from resnetkit.recipe import Recipe, leaves, recipe_to_json
+from resnetkit.recipe import Recipe, leaves, recipe_to_json, total_steps_of
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
 from resnetkit.tracking import tensorboard_writer
@@ -66,7 +66,7 @@ def recipe_cost(recipe: Recipe) -> str:
     spec = DATASETS[recipe.data]
     train_images = spec.train_images - recipe.val_images
     steps_per_epoch = math.ceil(train_images / recipe.batch_size)
-    steps = recipe.total_steps or round((recipe.total_epochs or 0) * steps_per_epoch)
+    steps = total_steps_of(recipe, steps_per_epoch)
     epochs = steps / steps_per_epoch
     arch = replace(find_architecture(recipe.model), num_classes=len(spec.class_names))
     cost = count(lambda: ResNet(arch), spec.side)
@@ -103,6 +103,10 @@ def train(
     """Train, evaluate and report."""
     extra = [f"data={data}"] * (data is not None) + [f"seed={seed}"] * (seed is not None)
     chosen, run = choose_run(recipe, out, resume, [*overrides, *extra])
+    if resume:
+        device = device or device_of(run)
+    else:
+        checkpoint.refuse_used(run)
     track = tensorboard_writer(run) if tensorboard else lambda event: None
     where = choose_device(device)
     dataset = load_dataset(chosen.data)
@@ -132,6 +136,12 @@ def choose_run(recipe: str | None, out: str | None, resume: bool, overrides: lis
     return chosen, Path(out) if out else free_run(chosen.name)
 
 
+def device_of(run: Path) -> str | None:
+    """Return the device that a run was on last, where it says so."""
+    known = [event["numerics"]["device"] for event in checkpoint.read_events(run) if "numerics" in event]
+    return known[-1] if known else None
+
+
 def free_run(name: str) -> Path:
     """Return the first of runs/NAME, runs/NAME-2, ... that does not exist."""
     tries = (Path("runs") / (name if number == 1 else f"{name}-{number}") for number in range(1, sys.maxsize))
@@ -144,7 +154,8 @@ def choose_device(name: str | None) -> torch.device:
         device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
     except RuntimeError as error:
         raise BadRequest(f"--device: expected cpu, cuda or cuda:N, got {name!r}") from error
-    if device.type not in ("cpu", "cuda") or (device.type == "cuda" and not torch.cuda.is_available()):
+    count = {"cpu": 1, "cuda": torch.cuda.device_count()}.get(device.type, 0)
+    if (device.index or 0) >= count:
         raise BadRequest(f"--device: {name!r} is not on this machine")
     return device
 
@@ -153,7 +164,12 @@ def report(run: str) -> int:
     """Write a run's report anew."""
     folder = Path(run)
     recipe = checkpoint.run_recipe(folder)
-    write_report(folder, load_dataset(recipe.data).test.images)
+    try:
+        images = load_dataset(recipe.data).test.images
+    except SourceError as error:
+        print(f"warning: a report without pictures: {error}", file=sys.stderr)
+        images = None
+    write_report(folder, images)
     if (folder / checkpoint.EVALUATION).exists():
         print_run(folder, read_json(folder / checkpoint.EVALUATION)["top1"])
     else:
@@ -174,6 +190,10 @@ def evaluate(
 ) -> int:
     """Evaluate a model on a data set's test images."""
     where = choose_device(device)
+    if data not in DATASETS:
+        raise BadRequest(f"--data: no data set {data!r}{did_you_mean(data, DATASETS)}", f"known: {', '.join(DATASETS)}")
+    if predictions and not Path(predictions).parent.is_dir():
+        raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
     dataset = load_dataset(data)
     check_fit(loaded, dataset)
@@ -185,11 +205,9 @@ def evaluate(
             dataset.test.labels,
             normalize=loaded.preprocess.normalize,
             device=where,
-            on_batch=progress.advance,
+            on_batch=progress.count_images,
         )
     seconds = time.perf_counter() - started
-    if predictions:
-        write_predictions(Path(predictions), outcome, dataset.class_names)
     if as_json:
         facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
                  "data": {"name": dataset.name, "split": "test", "sha256": dataset.sha256},
@@ -197,6 +215,8 @@ def evaluate(
         print(json.dumps(outcome.to_json(dataset.class_names) | facts | {"provenance": provenance()}, indent=1))
     else:
         print_evaluation(loaded, dataset, outcome)
+    if predictions:
+        write_predictions(Path(predictions), outcome, dataset.class_names)
     return 0
 
 
@@ -210,7 +230,7 @@ def check_fit(loaded: LoadedModel, dataset: ArrayDataset) -> None:
     )
     problems = [f"it has {ours} {what}, the data {theirs}" for what, ours, theirs in compared if ours != theirs]
     if problems:
-        raise WeightsError(f"the model does not fit {dataset.name}", *problems, loaded.origin)
+        raise BadRequest(f"the model does not fit {dataset.name}", *problems, loaded.origin)
 
 
 def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str]) -> None:
@@ -242,7 +262,7 @@ def predict(
     files = find_images(images)
     loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
     if loaded.model.arch.in_channels != 3:
-        raise WeightsError(f"images have 3 channels, the model takes {loaded.model.arch.in_channels}", loaded.origin)
+        raise BadRequest(f"images have 3 channels, the model takes {loaded.model.arch.in_channels}", loaded.origin)
     names = choose_names(class_names, loaded)
     print_origin(loaded, Console(stderr=True, soft_wrap=True, highlight=False, markup=False))
     width = max(map(len, files))

@@ -23,6 +23,7 @@ from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError,
 from resnetkit.home import home
 from resnetkit.models import Architecture, ResNet, name_of
 from resnetkit.models.resnet import StrideStyle, architecture_from_json
+from resnetkit.recipe import constants_problems
 from resnetkit.recipes import RECIPES
 from resnetkit.zoo import ZOO, ZooEntry
 
@@ -231,8 +232,9 @@ def with_constants(loaded: LoadedModel, mean: Sequence[float] | None, std: Seque
     for flag, numbers in (("--mean", mean), ("--std", std)):
         if numbers is not None and len(numbers) != channels:
             raise BadRequest(f"{flag}: expected {channels} numbers, one a channel, got {len(numbers)}")
-    if std is not None and min(std) <= 0:
-        raise BadRequest(f"--std: expected numbers above 0, got {min(std)}")
+    problems = constants_problems("--mean", mean, "--std", std)
+    if problems:
+        raise BadRequest(*problems)
     if mean is not None:
         preprocess = replace(preprocess, mean=np.asarray(mean, np.float32))
     if std is not None:

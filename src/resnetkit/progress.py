@@ -48,12 +48,22 @@ class StepProgress:
         self.done += count
         self.bar.update(self.task, completed=self.done)
 
+    def count_images(self, count: int) -> None:
+        """Count images done, and note their rate at each tenth of them."""
+        tenths = 10 * self.done // self.total
+        self.advance(count)
+        if 10 * self.done // self.total > tenths:
+            self.note(f"{self.rate():.0f} images/s")
+
+    def rate(self) -> float:
+        """Return what was done a second."""
+        return (self.done - self.started_at) / max(time.monotonic() - self.started, 1e-9)
+
     def note(self, text: str) -> None:
         """Show what is worth watching; without a terminal, as a line with the time left."""
         self.bar.update(self.task, note=text)
         if not self.console.is_terminal:
-            rate = (self.done - self.started_at) / max(time.monotonic() - self.started, 1e-9)
-            left = f"  {duration((self.total - self.done) / rate)} left" if rate else ""
+            left = f"  {duration((self.total - self.done) / self.rate())} left" if self.rate() else ""
             self.say(f"{self.title}  {self.done}/{self.total}  {text}{left}")
 
     def say(self, text: str) -> None:

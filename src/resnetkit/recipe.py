@@ -2,7 +2,7 @@
 
 A recipe is read from JSON or from a file of `recipes/`, changed by overrides `field.path=value`, and refused as
 a whole: every unknown field, wrong type and contradiction is listed at once, with near names.
-Only `train.py` unpacks a recipe; everything else takes plain named arguments.
+`assemble.py` makes objects of a recipe and `train.py` follows it; the rest takes plain named arguments.
 """
 
 from __future__ import annotations
@@ -157,10 +157,12 @@ def read_recipe(
     data: Json,
     overrides: Sequence[str] = (),
     check_names: Mapping[str, Callable[[str], str | None]] | None = None,
+    check_whole: Callable[[Recipe], list[str]] = lambda recipe: [],
 ) -> Recipe:
     """Build the recipe of JSON data changed by overrides `field.path=value`.
 
     check_names: for a field, a function that returns what is wrong with a name, or None.
+    check_whole: returns what is wrong with a recipe in the world around it.
     Raises RecipeError with every problem found.
     """
     problems: list[str] = []
@@ -172,7 +174,7 @@ def read_recipe(
         if problem:
             problems.append(f"{name}: {problem}")
     if isinstance(recipe, Recipe):
-        problems.extend(contradictions(recipe))
+        problems.extend(contradictions(recipe) + check_whole(recipe))
     if problems or not isinstance(recipe, Recipe):
         raise RecipeError(problems)
     return recipe
@@ -300,7 +302,7 @@ def contradictions(recipe: Recipe) -> list[str]:
         if getattr(recipe, name) is not None and getattr(recipe, name) <= 0
     ]
     if (recipe.total_epochs is None) == (recipe.total_steps is None):
-        found.append("expected one of total_epochs and total_steps, got both or neither")
+        found.append("expected one of total_epochs and total_steps: set one, and the other to null")
     if recipe.microbatch_size > 0 and recipe.batch_size % recipe.microbatch_size:
         found.append(
             f"batch_size: expected a multiple of microbatch_size {recipe.microbatch_size}, got {recipe.batch_size}"
@@ -340,7 +342,7 @@ def schedule_contradictions(recipe: Recipe) -> list[str]:
     if isinstance(recipe.schedule, StepDecay):
         drops = (recipe.schedule.drop_epochs, recipe.schedule.drop_steps)
         if all(drops):
-            found.append("schedule: expected drop_epochs or drop_steps, got both")
+            found.append("schedule: expected drop_epochs or drop_steps, got both: set the other to []")
         found += [
             f"schedule: expected drops above 0 in rising order, got {list(drop)}"
             for drop in drops
@@ -365,13 +367,31 @@ def picture_contradictions(recipe: Recipe) -> list[str]:
     if isinstance(recipe.preprocess, Normalize):
         if (len(recipe.preprocess.mean), len(recipe.preprocess.std)) != (3, 3):
             found.append("preprocess: expected three numbers, R G B, in mean and in std")
-        if any(value <= 0 for value in recipe.preprocess.std):
-            found.append(f"preprocess.std: expected more than 0, got {list(recipe.preprocess.std)}")
+        found += constants_problems("preprocess.mean", recipe.preprocess.mean, "preprocess.std", recipe.preprocess.std)
     return found + [
         f"augment.{place}.padding: expected 0 to {MAX_PADDING}, got {augmentation.padding}"
         for place, augmentation in enumerate(recipe.augment)
         if isinstance(augmentation, PadCrop) and not 0 <= augmentation.padding <= MAX_PADDING
     ]
+
+
+def constants_problems(
+    mean_name: str, mean: Sequence[float] | None, std_name: str, std: Sequence[float] | None
+) -> list[str]:
+    """List what is wrong with a mean and a std of pixels in [0, 1]; the likeliest mistake is the 0 to 255 scale."""
+    problems = []
+    for name, numbers, lowest in ((mean_name, mean or (), 0.0), (std_name, std or (), math.nextafter(0.0, 1.0))):
+        wrong = [number for number in numbers if not lowest <= number <= 1.0]
+        if wrong:
+            scale = "; divide by 255" if wrong[0] > 1.0 else ""
+            bound = "0 to 1" if lowest == 0.0 else "above 0 and at most 1"
+            problems.append(f"{name}: expected {bound}, pixels are in [0, 1], got {wrong[0]}{scale}")
+    return problems
+
+
+def total_steps_of(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return how many steps the recipe takes on data of this many steps an epoch."""
+    return recipe.total_steps or round((recipe.total_epochs or 0) * steps_per_epoch)
 
 
 def recipe_differences(old: Recipe, new: Recipe) -> list[str]:

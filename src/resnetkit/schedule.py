@@ -1,7 +1,7 @@
 """Learning-rate factors as pure functions of the step.
 
 Each function returns the factor by which the recipe's learning rate is multiplied at `step` (counted from 0);
-`train.py` multiplies the factors of the schedule and of the warm-up.
+`assemble.py` multiplies the factors of the schedule and of the warm-up.
 """
 
 from __future__ import annotations

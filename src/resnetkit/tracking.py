@@ -22,7 +22,8 @@ def tensorboard_writer(run: Path) -> Callable[[dict[str, Any]], None]:
     def write(event: dict[str, Any]) -> None:
         nonlocal writer
         if writer is None:  # made with the first event: the run directory must be new until then
-            writer = SummaryWriter(str(run / "tensorboard"))
+            # A resumed run does some steps again: what an earlier part wrote of them goes.
+            writer = SummaryWriter(str(run / "tensorboard"), purge_step=event["step"] + 1)
         for name in SHOWN:
             if name in event:
                 writer.add_scalar(f"{event['event']}/{name}", event[name], event["step"])

@@ -6,11 +6,12 @@ go on from its saved state as if nothing had happened.
 
 from __future__ import annotations
 
-import sys
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +28,16 @@ from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.home import write_json
 from resnetkit.interrupt import StopSignals
+from resnetkit.journal import Event, Journal, numerics, opened, state_to_go_on_from
 from resnetkit.losses import cross_entropy
 from resnetkit.memory import keep_freed_memory
 from resnetkit.progress import StepProgress
 from resnetkit.provenance import provenance
-from resnetkit.recipe import Recipe, recipe_differences
+from resnetkit.recipe import Recipe
 
 FORWARD = 2_000_000  # the random stream of forward passes (drop path)
 NAMED_IMAGES = 8  # how many images of a bad batch are named
 SHOWN_MISTAKES = 24  # how many mistakes the report shows
-
-Event = dict[str, Any]
 
 
 @dataclass
@@ -55,24 +55,6 @@ class Tally:
         self.images += other.images
 
 
-@dataclass(frozen=True)
-class Journal:
-    """Where a run writes what happens, and since when it has been at work."""
-
-    run: Path
-    on_event: Callable[[Event], None]
-    began: float  # of time.perf_counter; earlier parts of a resumed run count
-
-    def log(self, event: Event) -> None:
-        """Write an event to metrics.jsonl and to the tracker."""
-        checkpoint.append_event(self.run, event)
-        self.on_event(event)
-
-    def seconds(self) -> float:
-        """Return how long the run has been at work."""
-        return time.perf_counter() - self.began
-
-
 def train(
     recipe: Recipe,
     dataset: ArrayDataset,
@@ -87,65 +69,48 @@ def train(
 
     Raises BadRequest before anything is started, NonFiniteLoss, Interrupted (after saving) on a signal.
     """
-    with deterministic():
+    where = device or torch.device("cpu")
+    with deterministic(), StopSignals() as signals:
         keep_freed_memory()
-        training = assemble(recipe, dataset, device or torch.device("cpu"))
-        state = begin(recipe, dataset, run, resume)
-        first_step, tally, seconds = 0, Tally(), 0.0
-        if state:
-            warn_of_other_numerics(state, training.device)
-            restore_tensors(training, state.tensors)
-            first_step, tally, seconds = state.step, Tally(**state.facts["tally"]), state.facts["seconds"]
-        journal = Journal(run, on_event, time.perf_counter() - seconds)
-        facts = {"seed": recipe.seed, "data_sha256": dataset.sha256} | provenance()
-        journal.log({"event": "resume" if state else "start", "step": first_step} | facts)
-        last_step = min(training.total_steps, max_steps or training.total_steps)
-        run_steps(training, journal, first_step, last_step, tally)
-        return finish(training, dataset, journal) if last_step == training.total_steps else None
-
-
-def begin(recipe: Recipe, dataset: ArrayDataset, run: Path, resume: bool) -> checkpoint.State | None:
-    """Make the run directory, or reopen it; returns the state to go on from."""
-    if not resume:
-        checkpoint.start_run(run, recipe)
-        return None
-    differences = recipe_differences(checkpoint.run_recipe(run), recipe)
-    if differences:
-        raise BadRequest(f"{run} was started with another recipe", *differences, "next: give another --out")
-    state = checkpoint.load_state(run)
-    if state and state.facts["data_sha256"] != dataset.sha256:
-        expected = f"expected sha256 {state.facts['data_sha256']}"
-        raise BadRequest(f"{run} was started with other data", f"got sha256 {dataset.sha256}", expected)
-    checkpoint.drop_redone_events(run, state.step if state else -1)
-    return state
+        training = assemble(recipe, dataset, where)
+        with opened(recipe, run, resume):
+            state = state_to_go_on_from(run, dataset.sha256, where) if resume else None
+            first_step, tally, seconds = 0, Tally(), 0.0
+            if state:
+                restore_tensors(training, state.tensors)
+                first_step, tally, seconds = state.step, Tally(**state.facts["tally"]), state.facts["seconds"]
+            last_step = min(training.total_steps, max_steps or training.total_steps)
+            if last_step < first_step:
+                raise BadRequest(f"max_steps is {last_step}, the run has done {first_step} steps already")
+            journal = Journal(run, on_event, time.perf_counter() - seconds, signals)
+            facts = {"seed": recipe.seed, "data_sha256": dataset.sha256, "numerics": numerics(where)} | provenance()
+            journal.log({"event": "resume" if state else "start", "step": first_step} | facts)
+            run_steps(training, journal, first_step, last_step, tally)
+            return finish(training, dataset, journal) if last_step == training.total_steps else None
 
 
 @contextmanager
 def deterministic() -> Iterator[None]:
     """Use only operations that give the same bits each time."""
-    before = torch.are_deterministic_algorithms_enabled()
+    settings: Any = torch.utils.deterministic
+    before, fill = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
-    # It would write every new tensor once more than needed.
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    settings.fill_uninitialized_memory = False  # it would write every new tensor once more than needed
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before)
+        settings.fill_uninitialized_memory = fill
 
 
 def run_steps(training: Training, journal: Journal, first_step: int, last_step: int, tally: Tally) -> None:
     """Train from `first_step` to `last_step`: the loop."""
     recipe, per_epoch = training.recipe, training.batches.steps_per_epoch
-    with StepProgress(recipe.name, training.total_steps, first_step) as progress, StopSignals() as signals:
-
-        def stop_if_asked(done: int) -> None:
-            if signals.received is not None:
-                save(training, journal, done, tally)
-                what = f"stopped by a signal after step {done} of {training.total_steps}; the state is saved"
-                raise Interrupted(signals.received, what, f"next: resnetkit train --resume --out {journal.run}")
+    with StepProgress(recipe.name, training.total_steps, first_step) as progress:
 
         def evaluate_heldout(done: int) -> None:
-            outcome = evaluate_kept(training, training.heldout, lambda count: stop_if_asked(done))
+            stop = partial(stop_if_asked, training, journal, done, tally)
+            outcome = evaluate_kept(training, training.heldout, stop)
             journal.log({"event": "eval", "step": done, "split": training.heldout_name} | figures(outcome))
             progress.say(f"step {done}: {training.heldout_name} top-1 {100 * outcome.top1:.2f} %")
 
@@ -166,24 +131,20 @@ def run_steps(training: Training, journal: Journal, first_step: int, last_step: 
                      "top1": top1, "images_per_second": rate})  # fmt: skip
                 progress.note(f"epoch {done / per_epoch:.2f}  loss {loss:.3f}  lr {lr:.4f}  {rate:.0f} images/s")
                 tally, lap_seconds, lap_images = Tally(), 0.0, 0
-            stop_if_asked(done)
             if done == last_step or done % recipe.save_every_steps == 0:
                 save(training, journal, done, tally)
+            stop_if_asked(training, journal, done, tally)
         if last_step == training.total_steps and recipe.val_images:
             evaluate_heldout(last_step)
 
 
-def numerics(device: torch.device) -> dict[str, str]:
-    """Return what decides rounding beside the recipe: a run goes on bit for bit only where these are the same."""
-    return {"torch": torch.__version__, "device": device.type, "threads": f"{torch.get_num_threads()}"}
-
-
-def warn_of_other_numerics(state: checkpoint.State, device: torch.device) -> None:
-    """Say where a resumed run will round otherwise than before."""
-    for name, now in numerics(device).items():
-        if state.facts["numerics"][name] != now:
-            before = state.facts["numerics"][name]
-            print(f"warning: {name} was {before} and is {now}: the run goes on, but not bit for bit", file=sys.stderr)
+def stop_if_asked(training: Training, journal: Journal, done: int, tally: Tally, images: int = 0) -> None:
+    """Save and raise Interrupted if a signal came; may be called after each batch (of `images`) of an evaluation."""
+    number = journal.signals.received
+    if number is not None:
+        save(training, journal, done, tally)
+        what = f"stopped by a signal after step {done} of {training.total_steps}; the state is saved"
+        raise Interrupted(number, what, f"next: resnetkit train --resume --out {shlex.quote(str(journal.run))}")
 
 
 def eval_is_due(training: Training, step: int) -> bool:
@@ -197,7 +158,9 @@ def train_step(training: Training, batch: Batch, step: int) -> Tally:
     recipe = training.recipe
     training.model.train()
     training.optimizer.zero_grad(set_to_none=True)
-    images, labels = batch.images.to(training.device), batch.labels.to(training.device)
+    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
+    images = batch.images.to(training.device, memory_format=layout)
+    labels = batch.labels.to(training.device)
     parts = min(recipe.batch_size // recipe.microbatch_size, len(labels))
     tally = Tally(images=len(labels))
     for part, (some_images, some_labels) in enumerate(
@@ -230,7 +193,7 @@ def describe_bad_batch(training: Training, indices: NDArray[np.int64], step: int
         f"the loss is {loss} at step {step}",
         f"got it from batch {position} of epoch {epoch}: training images {named}, ... ({len(indices)} in all)",
         f"at learning rate {training.lr_at(step):g}; this step did not change the weights",
-        "next: a smaller rate or a warm-up, as --set optim.lr=...; the last saved state is whole",
+        "next: a new run with a smaller rate or a warm-up, as --set optim.lr=...; what was saved before is whole",
     )
 
 
@@ -243,6 +206,7 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> float:
 
 def save(training: Training, journal: Journal, done: int, tally: Tally) -> None:
     """Save all that the next step needs, `done` steps into the run."""
+    checkpoint.sync_events(journal.run)  # the state counts them as written
     facts = {
         "tally": asdict(tally),
         "data_sha256": training.data_sha256,
@@ -271,7 +235,8 @@ def figures(outcome: Evaluation) -> Event:
 
 def finish(training: Training, dataset: ArrayDataset, journal: Journal) -> Evaluation:
     """Evaluate the last step's weights on all test images and keep them with what they are."""
-    outcome = evaluate_kept(training, dataset.test)
+    stop = partial(stop_if_asked, training, journal, training.total_steps, Tally())
+    outcome = evaluate_kept(training, dataset.test, stop)
     recipe = training.recipe
     metadata = {
         "architecture": asdict(training.model.arch),

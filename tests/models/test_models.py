@@ -63,7 +63,11 @@ def test_cifar_nets_lead_to_their_name_and_back(n: int, shortcut: Shortcut, num_
 def test_imagenet_names_stay_imagenet_nets() -> None:
     assert find_architecture("resnet50").block == "bottleneck"
     assert find_architecture("resnet152").block == "bottleneck"
-    assert find_architecture("resnet50_b") == cifar_architecture(8, "B")
+    assert find_architecture("resnet50_6n2_b") == cifar_architecture(8, "B")
+    assert find_architecture("resnet152_6n2") == cifar_architecture(25)
+    for name in ("resnet50_b", "resnet152_c", "resnet18_6n2"):
+        with pytest.raises(BadRequest, match=f"unknown model '{name}'"):
+            find_architecture(name)
     assert find_architecture("plain50") == cifar_architecture(8, "plain")
 
 

@@ -47,15 +47,17 @@ SHORTCUTS: dict[str, Shortcut] = {"a": "A", "b": "B", "c": "C"}
 def find_architecture(name: str) -> Architecture:
     """Return the architecture called `name`.
 
-    Beside the names of MODELS: `resnet<6n+2>` and `plain<6n+2>` for any n that is not an ImageNet name,
-    and `resnet<6n+2>_a|b|c` for the shortcut options.  Raises BadRequest for any other name.
+    Beside the names of MODELS: `resnet<6n+2>` and `plain<6n+2>` for any n, and `resnet<6n+2>_a|b|c` for the shortcut
+    options.  resnet50 and resnet152 are ImageNet nets: the 6n+2 nets of these depths are `resnet50_6n2`, and so on.
+    Raises BadRequest for any other name.
     """
     if name in MODELS:
         return MODELS[name]
-    match = re.fullmatch(r"(?:resnet(\d+)(?:_([abc]))?|plain(\d+))", name)
-    depth = int(match[1] or match[3]) if match else 0
-    if match and depth >= 8 and depth % 6 == 2:
-        shortcut: Shortcut = "plain" if match[3] else SHORTCUTS[match[2] or "a"]
+    match = re.fullmatch(r"resnet(\d+)(_6n2)?(?:_([abc]))?|plain(\d+)", name)
+    depth = int(match[1] or match[4]) if match else 0
+    ambiguous = match and match[1] and depth in BY_DEPTH and not match[2]
+    if match and not ambiguous and depth >= 8 and depth % 6 == 2:
+        shortcut: Shortcut = "plain" if match[4] else SHORTCUTS[match[3] or "a"]
         return cifar_architecture((depth - 2) // 6, shortcut)
     raise BadRequest(
         f"unknown model {name!r}{did_you_mean(name, MODELS)}",
@@ -75,9 +77,8 @@ def name_of(arch: Architecture) -> str:
         if replace(twin, in_channels=arch.in_channels) == arch:
             if shortcut == "plain":
                 return f"plain{6 * n + 2}"
-            short = f"resnet{6 * n + 2}"
-            # resnet50 and resnet152 are ImageNet nets: there the option is part of the name
-            return short if shortcut == "A" and short not in MODELS else f"{short}_{shortcut.lower()}"
+            family = "_6n2" if 6 * n + 2 in BY_DEPTH else ""
+            return f"resnet{6 * n + 2}{family}{'' if shortcut == 'A' else '_' + shortcut.lower()}"
     return f"{arch.block} {'-'.join(map(str, arch.depths))}"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnetkit.data.spec import DATASETS
 from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.home import read_json
 from resnetkit.models import find_architecture
@@ -38,7 +39,15 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
         raise BadRequest(
             f"unknown recipe {name_or_file!r}{near}", f"expected a file ending in .json, or one of {known}"
         )
-    return read_recipe(data, overrides, {"model": model_problem})
+    return read_recipe(data, overrides, {"model": model_problem}, data_problems)
+
+
+def data_problems(recipe: Recipe) -> list[str]:
+    """List what does not go with the recipe's data set."""
+    images = DATASETS[recipe.data].train_images
+    if recipe.val_images < images:
+        return []
+    return [f"val_images: expected less than the {images} training images, got {recipe.val_images}"]
 
 
 __all__ = ["RECIPES", "load_recipe"]

@@ -2,7 +2,8 @@
 
 run: resnetkit train resnet20      published test error: 8.75, 7.51, 7.17, 6.97, 6.43 (best of 5), 7.93 %
 64k steps of 128 images on two GPUs: BatchNorm's statistics are those of 64 images.  The paper chose its schedule
-on 45k images and 5k for validation: --set val_images=5000.
+on 45k images and 5k for validation: --set val_images=5000.  The plain twins are for the comparison of its figure 6;
+plain1202, which the paper does not have, diverges in its first steps at this rate.
 """
 
 from resnetkit.recipe import Flip, PadCrop, Recipe, Sgd, StepDecay, SubtractMeanImage, Warmup
