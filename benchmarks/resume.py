@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -38,7 +39,7 @@ def kill_later(process: subprocess.Popen[bytes], run: Path, draw: random.Random)
     """Kill a run some seconds after its first save; returns the step that was saved last."""
     while load_state(run) is None:
         time.sleep(0.5)
-    time.sleep(draw.uniform(3, 12))
+    time.sleep(draw.uniform(3, 12))  # at work for some seconds since it was started or resumed
     process.send_signal(signal.SIGKILL)
     process.wait()
     state = load_state(run)
@@ -70,11 +71,11 @@ def main() -> None:
             "resumed_at_step": events,
             "weights_sha256": {"whole": sha256(whole), "killed": sha256(killed)},
             "equal": sha256(whole) == sha256(killed),
-            "provenance": provenance() | {"command": "python benchmarks/resume.py " + " ".join(sys.argv[1:])},
+            "provenance": provenance() | {"command": shlex.join(["python", "benchmarks/resume.py", *sys.argv[1:]])},
         }
     write_json(RESULT, found)
     print(json.dumps(found, indent=1))
-    sys.exit(0 if found["equal"] and events == saved else 1)
+    sys.exit(0 if found["equal"] and events == saved and len(set(saved)) == kills else 1)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from resnetkit import train as train_module
 from resnetkit.assemble import assemble
 from resnetkit.data.loader import Batch, MemoryBatches
 from resnetkit.errors import BadRequest, DamagedFile, Interrupted, NonFiniteLoss
-from resnetkit.evaluate import Evaluation
+from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.home import locked, read_json
 from resnetkit.recipe import Flip, PadCrop, Recipe, SubtractMeanImage
 from resnetkit.recipes import RECIPES
@@ -311,7 +311,7 @@ def test_a_signal_at_any_moment_is_obeyed_and_costs_nothing(
     moment: str, reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = tmp_path / "run"
-    original = train_module.evaluate if moment != "save" else checkpoint.save_state
+    original: Callable[..., Any] = checkpoint.save_state if moment == "save" else evaluate
     times = {"save": 4, "eval": 2, "test": 4}[moment]  # three evaluations on val, then the one on test
     calls = []
 
@@ -338,7 +338,9 @@ def test_channels_last_reaches_the_net() -> None:
     layouts = []
     for channels_last in (True, False):
         training = assemble(replace(RECIPE, channels_last=channels_last), DATASET, torch.device("cpu"))
-        training.model.layer1.register_forward_hook(lambda module, inputs, output: layouts.append(output.stride(1)))
+        training.model.stages()[0].register_forward_hook(
+            lambda module, inputs, output: layouts.append(output.stride(1))
+        )
         train_step(training, training.batches.at(0), 0)
     assert layouts == [1, 1, 256, 256]  # two micro-batches each; 256 = 16 x 16 pixels between channels
 
