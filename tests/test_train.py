@@ -300,7 +300,6 @@ def test_a_run_without_a_saved_state_starts_anew_and_says_so(
     run = tmp_path / "run"
     train(RECIPE, DATASET, run, max_steps=4)
     shutil.rmtree(run / checkpoint.STATE)
-    (run / checkpoint.STATE).mkdir()
     train(RECIPE, DATASET, run, resume=True)
     assert weights_sha256(run) == weights_sha256(reference)
     assert "the run starts at step 0" in capsys.readouterr().err

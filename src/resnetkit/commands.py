@@ -17,8 +17,8 @@ from rich.console import Console
 
 from resnetkit import checkpoint
 from resnetkit.data.sources import load_dataset, write_samples
-from resnetkit.data.spec import DATASETS, ArrayDataset
-from resnetkit.errors import BadRequest, SourceError, did_you_mean
+from resnetkit.data.spec import DATASETS, ArrayDataset, find_spec
+from resnetkit.errors import BadRequest, SourceError
 from resnetkit.evaluate import Evaluation
 from resnetkit.evaluate import evaluate as evaluate_model
 from resnetkit.home import atomic_write, home, read_json
@@ -190,8 +190,7 @@ def evaluate(
 ) -> int:
     """Evaluate a model on a data set's test images."""
     where = choose_device(device)
-    if data not in DATASETS:
-        raise BadRequest(f"--data: no data set {data!r}{did_you_mean(data, DATASETS)}", f"known: {', '.join(DATASETS)}")
+    find_spec(data)  # before the model is loaded, or its weights fetched
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)

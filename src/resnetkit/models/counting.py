@@ -1,6 +1,6 @@
 """Parameters and multiply-adds (MACs) of a built net, counted from one forward pass.
 
-Two definitions, because the figures of the literature mix them (recipes of the OpenMMLab page, section "Flops"):
+Two definitions, because the figures of the literature mix them:
 `macs`       convolutions and linear layers only: one multiply-add each. The paper's "FLOPs".
 `macs_page`  the page's "Flops(G)", as mmcv's get_model_complexity_info counts what runs before the head:
              convolutions with their bias, 2 for each input element of a norm, 1 for each output element of
