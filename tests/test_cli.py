@@ -61,7 +61,7 @@ def test_evaluate_says_what_training_said(run: Path, tmp_path: Path) -> None:
 def test_evaluate_prints_tables(run: Path) -> None:
     done = resnetkit("evaluate", str(run))
     assert done.returncode == 0
-    for text in ("all 20 tensors used", "tiny test, 30 images", "top-1  ", "95 % interval", "confusion", "green"):
+    for text in ("all 20 tensors used", "cifar10 test, 30 images", "top-1  ", "95 % interval", "confusion", "green"):
         assert text in done.stdout
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import Evaluation, evaluate
@@ -40,9 +41,7 @@ def small_images(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def run(images: NDArray[np.uint8], labels: NDArray[Any], batch_size: int = 200) -> Evaluation:
-    return evaluate(
-        PixelsAreLogits(), images, labels, normalize=PIXELS_ONLY.normalize, device=CPU, batch_size=batch_size
-    )
+    return evaluate(PixelsAreLogits(), Split(images, labels), preprocess=PIXELS_ONLY, device=CPU, batch_size=batch_size)
 
 
 def outcome(values: NDArray[np.uint8], label: int) -> tuple[int, float, int, float]:
@@ -60,9 +59,8 @@ def test_every_image_counts_once_whatever_the_batch(count: int, batch_size: int,
     counted: list[int] = []
     found = evaluate(
         PixelsAreLogits(),
-        images,
-        labels,
-        normalize=PIXELS_ONLY.normalize,
+        Split(images, labels),
+        preprocess=PIXELS_ONLY,
         device=CPU,
         batch_size=batch_size,
         on_batch=counted.append,
@@ -94,7 +92,7 @@ def test_the_columns_have_their_types() -> None:
 def test_the_mode_of_the_model_is_put_back(training: bool) -> None:
     model = PixelsAreLogits().train(training)
     images, labels = small_images(3)
-    evaluate(model, images, labels, normalize=PIXELS_ONLY.normalize, device=CPU)
+    evaluate(model, Split(images, labels), preprocess=PIXELS_ONLY, device=CPU)
     assert model.training is training
 
 
@@ -104,7 +102,7 @@ def test_the_running_statistics_stay_as_they_are() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
     preprocess = Preprocess(8, np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32))
-    found = evaluate(model, images, np.arange(9), normalize=preprocess.normalize, device=CPU, batch_size=4)
+    found = evaluate(model, Split(images, np.arange(9)), preprocess=preprocess, device=CPU, batch_size=4)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with torch.no_grad():
         alone = [model.eval()(preprocess.normalize(torch.from_numpy(images[i : i + 1]))) for i in range(9)]
@@ -125,7 +123,7 @@ def test_prediction_and_rank_agree_where_the_softmax_rounds_logits_to_equal() ->
             return torch.tensor([[0.0, 1e-12]]).expand(len(images), 2)
 
     images, _ = small_images(1)
-    found = evaluate(Near(), images, np.array([1]), normalize=PIXELS_ONLY.normalize, device=CPU)
+    found = evaluate(Near(), Split(images, np.array([1])), preprocess=PIXELS_ONLY, device=CPU)
     assert found.predictions.tolist() == [1]
     assert (found.correct, found.mistakes(1)) == (1, [])
 
@@ -178,15 +176,14 @@ def test_no_images_are_refused() -> None:
     with pytest.raises(BadRequest, match="no images"):
         evaluate(
             nn.Identity(),
-            np.zeros((0, 4, 4, 3), np.uint8),
-            np.zeros(0, np.int64),
-            normalize=lambda x: x,
+            Split(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64)),
+            preprocess=PIXELS_ONLY,
             device=torch.device("cpu"),
         )
 
 
 def test_an_interrupted_evaluation_restores_training_mode() -> None:
-    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 3)).train()
+    model = nn.Sequential(nn.Flatten(), nn.Linear(12, 3)).train()
 
     def stop(count: int) -> None:
         raise KeyboardInterrupt
@@ -194,9 +191,8 @@ def test_an_interrupted_evaluation_restores_training_mode() -> None:
     with pytest.raises(KeyboardInterrupt):
         evaluate(
             model,
-            np.zeros((2, 4, 4, 3), np.uint8),
-            np.zeros(2, np.int64),
-            normalize=lambda x: x.float(),
+            Split(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, np.int64)),
+            preprocess=PIXELS_ONLY,
             device=torch.device("cpu"),
             on_batch=stop,
         )

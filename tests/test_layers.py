@@ -14,12 +14,15 @@ PACKAGE = Path(resnetkit.__file__).parent
 # A module imports from the groups above its own, and from its own package.
 GROUPS = (
     ("errors",),
-    ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts"),
-    ("recipe", "models", "metrics", "schedule", "losses", "data.transforms", "data.spec"),
+    ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts", "recipe"),
+    ("recipe_checks", "models", "metrics", "schedule", "losses", "data.transforms", "data.spec"),
+    ("recipe_json",),
     ("checkpoint", "data", "optim", "ema", "convert", "recipes", "tracking"),
-    ("zoo", "evaluate", "assemble", "journal"),
+    ("zoo", "evaluate", "feed", "journal"),
     ("load",),
-    ("train", "predict", "report"),
+    ("assemble", "cost", "batch_plan", "gpus"),
+    ("training_state", "step"),
+    ("train", "predict", "report", "forecast"),
     ("printing",),
     ("commands",),
     ("resnetkit",),  # the package itself: its public names, loaded when they are first used

@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnetkit import checkpoint, load
-from resnetkit.data.sources import ArrayDataset
+from resnetkit.data.spec import ArrayDataset
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError
 from resnetkit.evaluate import evaluate
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models import MODELS, ResNet, name_of
-from resnetkit.recipes import cifar
-from resnetkit.zoo import ZOO, Published, ZooEntry
+from resnetkit.recipes import RECIPES, cifar
+from resnetkit.zoo import ZOO, ZooEntry
 from tiny import RECIPE
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "weights"
@@ -436,15 +436,16 @@ def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., 
     """Put a row of its own into the zoo, and its file, in a folder that stands for the page's server."""
     monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "home"))
     server = tmp_path / "server"
-    server.mkdir()
+    (server / "resnet").mkdir(parents=True)
     monkeypatch.setattr(load, "PAGE_WEIGHTS", server.as_uri() + "/")
 
     def publish(content: bytes, digits: str = "") -> Path:
         name = f"resnet4_b16x8_tiny_20210528-{digits or hashlib.sha256(content).hexdigest()[:8]}.pth"
-        row = Published(name, cifar.MEAN, cifar.STD, ("ant", "bee", "cow"))
-        monkeypatch.setitem(ZOO, "tiny_row", ZooEntry("tiny_row", "resnet4_tiny", 3, 16, "page", published=row))
-        (server / name).write_bytes(content)
-        return server / name
+        entry = ZooEntry("tiny_row", "resnet4_tiny", 3, 16, "page", weights=f"resnet/{name}")
+        monkeypatch.setitem(ZOO, "tiny_row", entry)
+        monkeypatch.setitem(RECIPES, "tiny_row", replace(RECIPES["resnet18_8xb16_cifar10"], name="tiny_row"))
+        (server / "resnet" / name).write_bytes(content)
+        return server / "resnet" / name
 
     return publish
 
@@ -460,7 +461,7 @@ def test_published_weights_are_fetched_once(published: Callable[..., Path], tmp_
     loaded = load_model("tiny_row")
     kept = tmp_path / "home" / "weights" / source.name
     assert same_net(loaded, drawn())
-    assert loaded.class_names == ("ant", "bee", "cow")
+    assert loaded.class_names == ("class 0", "class 1", "class 2")
     assert np.array_equal(loaded.preprocess.mean, floats(cifar.MEAN))
     assert np.array_equal(loaded.preprocess.std, floats(cifar.STD))
     assert loaded.assumptions == ()
@@ -490,7 +491,7 @@ def test_where_the_source_is_out_of_reach_the_place_for_the_file_is_named(
     with pytest.raises(SourceError, match="no source gave the weights of tiny_row") as caught:
         load_model("tiny_row")
     folder = tmp_path / "home" / "weights"
-    assert caught.value.details[0].startswith(f"{server}{name}: ")
+    assert caught.value.details[0].startswith(f"{server}resnet/{name}: ")
     assert caught.value.details[1] == f"next: put the file there yourself: {folder / name}"
     assert list(folder.iterdir()) == []
 
@@ -519,10 +520,58 @@ def test_a_kept_file_that_was_changed_is_refused(published: Callable[..., Path],
 
 
 def test_pages_rows_name_their_files_hash() -> None:
-    hashed = [entry.published.file for entry in ZOO.values() if entry.published]
-    assert len(hashed) == 6
+    hashed = [entry.weights for entry in ZOO.values() if entry.weights]
+    assert len(hashed) == len(set(hashed)) == 25
     for file in hashed:
         assert len(bytes.fromhex(Path(file).stem[-load.HASH_DIGITS :])) == 4
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ("resnet50_8xb32_in1k", (224, 256, "cv2-bilinear", True)),
+        ("resnetv1d50_8xb32_in1k", (224, 256, "pillow-bilinear", True)),
+        ("resnet50_8xb256-rsb-a3-100e_in1k", (224, 236, "cv2-bilinear", True)),
+        ("resnet50_8xb8_cub", (448, 600, "cv2-bilinear", False)),
+        ("resnet50-mill_in21k", (224, 224, "pillow-bilinear", False)),
+    ],
+)
+def test_published_weights_have_the_preprocessing_of_their_row(row: str, expected: tuple[Any, ...]) -> None:
+    entry = ZOO[row]
+    bare = LoadedModel(drawn(), Preprocess(1, floats([0]), floats([1])), ("a",), "", ("x",), "")
+    loaded = load.as_published(bare, entry)
+    found = loaded.preprocess
+    assert (found.image_size, found.resize_size, found.family, found.keep_ratio) == expected
+    imagenet = [123.675, 116.28, 103.53] if "mill" not in row else [0.0, 0.0, 0.0]
+    assert [round(float(value) * 255, 3) for value in found.mean] == imagenet
+    assert loaded.assumptions == ()
+
+
+# the start of another run
+
+
+def test_all_but_the_head_is_loaded_whatever_the_number_of_classes(tmp_path: Path) -> None:
+    path = written(openmmlab(drawn().state_dict()), tmp_path / "start.pth")
+    model = ResNet(replace(TINY, num_classes=7))
+    head = model.fc.weight.clone()
+    assert load.load_all_but_head(model, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert torch.equal(model.fc.weight, head)
+    body = {name: value for name, value in model.state_dict().items() if not name.startswith("fc.")}
+    assert all(torch.equal(value, drawn().state_dict()[name]) for name, value in body.items())
+    assert len(body) == len(drawn().state_dict()) - 2
+
+
+def test_a_start_without_a_head_is_fine_and_one_without_a_block_is_not(tmp_path: Path) -> None:
+    tensors = {name: value for name, value in drawn().state_dict().items() if not name.startswith("fc.")}
+    load.load_all_but_head(ResNet(TINY), written(openmmlab(tensors), tmp_path / "headless.pth"))
+    del tensors["layer1.0.conv2.weight"]
+    path = written(openmmlab(tensors), tmp_path / "partial.pth")
+    with pytest.raises(WeightsError, match="do not fit") as caught:
+        load.load_all_but_head(ResNet(TINY), path)
+    assert str(path) in caught.value.what
+    assert caught.value.details == ("missing: layer1.0.conv2.weight",)
+    with pytest.raises(BadRequest, match="no model 'nowhere'"):
+        load.load_all_but_head(ResNet(TINY), "nowhere")
 
 
 # real weights
@@ -564,8 +613,5 @@ def tensors_in(path: Path) -> int:
 def test_akamasters_nets_score_exactly_what_was_published(depth: int, correct: int, cifar10: ArrayDataset) -> None:
     loaded = load_model(real(f"akamaster-cifar10-resnet{depth}-*.th"), mean=IMAGENET[0], std=IMAGENET[1])
     model = loaded.model.to(memory_format=torch.channels_last)
-    test = cifar10.test
-    outcome = evaluate(
-        model, test.images, test.labels, normalize=loaded.preprocess.normalize, device=torch.device("cpu")
-    )
+    outcome = evaluate(model, cifar10.test, preprocess=loaded.preprocess, device=torch.device("cpu"))
     assert (outcome.images, outcome.correct) == (10_000, correct)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from resnetkit.models import ResNet, find_architecture
-from resnetkit.optim import build_sgd, decay_groups
+from resnetkit.optim import Lamb, build_lamb, build_sgd, decay_groups
 
 
 class Misleading(nn.Module):
@@ -105,3 +105,51 @@ def test_plain_sgd_without_momentum() -> None:
     optimizer.step()
     torch.testing.assert_close(model.weight, before.weight - 0.5 * (1 + 0.1 * before.weight))
     torch.testing.assert_close(model.bias, before.bias - 0.5)
+
+
+def lamb_by_hand(
+    values: list[Tensor], slopes: list[list[Tensor]], decays: list[float], lr: float, max_norm: float
+) -> list[Tensor]:
+    """Follow arXiv 1904.00962 with the clip of all gradients together, in double precision."""
+    averages, squares = [torch.zeros_like(v) for v in values], [torch.zeros_like(v) for v in values]
+    for taken, gradients in enumerate(slopes, 1):
+        norm = torch.cat([gradient.flatten() for gradient in gradients]).norm()
+        for place, gradient in enumerate(gradients):
+            slope = gradient / max(float(norm) / max_norm, 1.0)
+            averages[place] = 0.9 * averages[place] + 0.1 * slope
+            squares[place] = 0.999 * squares[place] + 0.001 * slope**2
+            step = averages[place] / (1 - 0.9**taken) / ((squares[place] / (1 - 0.999**taken)).sqrt() + 1e-6)
+            if decays[place]:
+                step = step + decays[place] * values[place]
+                if values[place].norm() > 0 and step.norm() > 0:
+                    step = step * values[place].norm() / step.norm()
+            values[place] = values[place] - lr * step
+    return values
+
+
+@pytest.mark.parametrize("max_norm", [1.0, 100.0])  # the gradients' norm is about 10: clipped, and not
+def test_lamb_equals_the_update_written_by_hand(max_norm: float) -> None:
+    torch.manual_seed(0)
+    model = Misleading()
+    optimizer = build_lamb(model, lr=0.01, weight_decay=0.02, decay_norms_and_biases=False, max_grad_norm=max_norm)
+    spared = set(map(id, model.spared()))
+    decays = [0.0 if id(parameter) in spared else 0.02 for parameter in model.parameters()]
+    before = [parameter.detach().double().clone() for parameter in model.parameters()]
+    slopes = [[torch.randn_like(parameter) for parameter in model.parameters()] for _ in range(5)]
+    for gradients in slopes:
+        for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+            parameter.grad = gradient.clone()
+        optimizer.step()
+    expected = lamb_by_hand(before, [[g.double() for g in row] for row in slopes], decays, 0.01, max_norm)
+    for parameter, value in zip(model.parameters(), expected, strict=True):
+        torch.testing.assert_close(parameter.detach().double(), value, rtol=1e-5, atol=1e-6)
+
+
+def test_lamb_leaves_weights_of_zero_and_parameters_without_gradient_alone() -> None:
+    zero, untouched = nn.Parameter(torch.zeros(3)), nn.Parameter(torch.ones(3))
+    zero.grad = torch.ones(3)
+    optimizer = Lamb([zero, untouched], 0.1, weight_decay=0.01)
+    optimizer.step()
+    torch.testing.assert_close(zero.detach(), torch.full((3,), -0.1))  # no trust ratio: |weights| is zero
+    assert torch.equal(untouched.detach(), torch.ones(3))
+    Lamb([untouched], 0.1).step()  # no gradient at all

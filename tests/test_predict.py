@@ -13,6 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from resnetkit.data.sources import ArrayDataset
+from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import evaluate
@@ -59,9 +60,8 @@ def check_against_evaluate(images: NDArray[np.uint8], folder: Path) -> None:
     model = ResNet(find_architecture("resnet4_tiny"))
     files = [save(folder / f"{index:03d}.png", image) for index, image in enumerate(images)]
     outcomes = list(predict(model, files, preprocess=CIFAR, top_k=10))
-    expected = evaluate(
-        model, images, np.zeros(len(images)), normalize=CIFAR.normalize, device=torch.device("cpu"), batch_size=7
-    )
+    split = Split(images, np.zeros(len(images)))
+    expected = evaluate(model, split, preprocess=CIFAR, device=torch.device("cpu"), batch_size=7)
     assert len(outcomes) == len(images)
     for place, outcome in enumerate(outcomes):
         assert isinstance(outcome, Prediction)

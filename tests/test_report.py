@@ -20,7 +20,7 @@ from resnetkit.charts import LEFT, RIGHT
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import Evaluation
 from resnetkit.models import MODELS, ResNet
-from resnetkit.recipe import AverageWeights, Normalize, PadCrop, Recipe, Sgd, StepDecay
+from resnetkit.recipe import AverageWeights, Normalize, PadCrop, Recipe, Sgd, StepDecay, View
 from resnetkit.report import class_rows, matrix, readable, write_report
 
 NAMES = ("ant", "bee", "cow")
@@ -31,6 +31,8 @@ RECIPE = Recipe(
     name="little",
     model="resnet4_tiny",
     data="cifar10",
+    image_size=32,
+    view=View(32, 32),
     batch_size=10,
     microbatch_size=10,
     optim=Sgd(lr=0.1),
@@ -138,7 +140,7 @@ class Page(HTMLParser):
 
 
 def test_a_whole_run_has_every_section(run: Path, images: NDArray[np.uint8]) -> None:
-    path = write_report(run, images)
+    path = write_report(run, images.__getitem__)
     assert path == run / "report.html"
     page = Page(path)
     assert page.sections == ["curves", "classes", "confusion", "mistakes", "recipe", "environment", "again"]
@@ -211,7 +213,7 @@ def test_the_matrix_has_every_count(run: Path) -> None:
 
 
 def test_mistakes_are_shown_as_they_are(run: Path, images: NDArray[np.uint8]) -> None:
-    page = Page(write_report(run, images))
+    page = Page(write_report(run, images.__getitem__))
     pictures = page.all("img")
     assert len(pictures) == 5
     for picture, index in zip(pictures, [11, 10, 9, 8, 3], strict=True):
@@ -264,7 +266,7 @@ def test_a_lost_file_is_said(run: Path, lost: str, said: str, sections: list[str
 def test_a_kind_of_event_may_be_missing(run: Path, images: NDArray[np.uint8], kind: str) -> None:
     events = checkpoint.read_events(run)
     write_events(run, [event for event in events if event["event"] != kind])
-    page = Page(write_report(run, images))
+    page = Page(write_report(run, images.__getitem__))
     said = {
         "start": "does not say where the run was started",
         "train": "no training steps yet",
@@ -306,12 +308,12 @@ def test_losses_that_are_not_finite_do_not_stop_the_page(run: Path) -> None:
 def test_no_mistakes_need_no_section(run: Path, images: NDArray[np.uint8]) -> None:
     data = json.loads((run / checkpoint.EVALUATION).read_text())
     (run / checkpoint.EVALUATION).write_text(json.dumps(data | {"mistakes": []}))
-    page = Page(write_report(run, images))
+    page = Page(write_report(run, images.__getitem__))
     assert "mistakes" not in page.sections
     assert "What is missing" not in page.text
     del data["mistakes"]
     (run / checkpoint.EVALUATION).write_text(json.dumps(data))
-    assert "evaluation.json does not list them" in Page(write_report(run, images)).text
+    assert "evaluation.json does not list them" in Page(write_report(run, images.__getitem__)).text
 
 
 def test_many_classes_have_no_matrix(run: Path) -> None:
@@ -329,7 +331,7 @@ def test_many_classes_have_no_matrix(run: Path) -> None:
 
 def test_hostile_names_are_text(tmp_path: Path, images: NDArray[np.uint8]) -> None:
     names = ("<script>alert(1)</script>", "\"'><img src=x onerror=alert(1)>", "{{ 7 * 7 }}&amp;</table>")
-    page = Page(write_report(make_run(tmp_path / "<b>\"run'", names), images))
+    page = Page(write_report(make_run(tmp_path / "<b>\"run'", names), images.__getitem__))
     assert not page.all("script")
     assert '<b>"run' not in page.source
     assert not [attributes for _, attributes in page.tags if any(name.startswith("on") for name in attributes)]
@@ -339,7 +341,7 @@ def test_hostile_names_are_text(tmp_path: Path, images: NDArray[np.uint8]) -> No
 
 
 def test_nothing_is_asked_of_any_server(run: Path, images: NDArray[np.uint8]) -> None:
-    page = Page(write_report(run, images))
+    page = Page(write_report(run, images.__getitem__))
     links = [(tag, name, value) for tag, attributes in page.tags for name, value in attributes.items()
              if name in {"src", "href", "srcset", "action", "data", "poster", "xlink:href"}]  # fmt: skip
     assert len(links) > 10
@@ -353,7 +355,7 @@ def test_nothing_is_asked_of_any_server(run: Path, images: NDArray[np.uint8]) ->
 
 
 def test_the_page_can_be_read_by_all(run: Path, images: NDArray[np.uint8]) -> None:
-    page = Page(write_report(run, images))
+    page = Page(write_report(run, images.__getitem__))
     tables, captions = page.all("table"), page.all("caption")
     assert len(tables) == len(captions) == 6
     assert all(image["alt"] for image in page.all("img"))
@@ -402,5 +404,5 @@ def test_it_is_not_a_run(tmp_path: Path) -> None:
 
 
 def test_a_report_is_written_anew_and_equal(run: Path, images: NDArray[np.uint8]) -> None:
-    first = write_report(run, images).read_bytes()
-    assert write_report(run, images).read_bytes() == first
+    first = write_report(run, images.__getitem__).read_bytes()
+    assert write_report(run, images.__getitem__).read_bytes() == first

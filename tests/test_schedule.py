@@ -3,10 +3,19 @@ from __future__ import annotations
 import math
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetkit.schedule import constant_warmup, cosine, linear, linear_warmup, step_decay
+from resnetkit.schedule import (
+    PlateauState,
+    after_evaluation,
+    constant_warmup,
+    cosine,
+    linear,
+    linear_warmup,
+    step_decay,
+)
 
 STEPS = st.integers(1, 10_000)
 FACTORS = st.floats(0.0, 1.0)
@@ -77,3 +86,20 @@ def test_a_warmup_rises_to_one_and_joins(warmup_steps: int, start_factor: float,
         assert warmup(warmup_steps + step, warmup_steps=warmup_steps, start_factor=start_factor) == 1
     gap = 1 - linear_warmup(warmup_steps - 1, warmup_steps=warmup_steps, start_factor=start_factor)
     assert gap == pytest.approx((1 - start_factor) / warmup_steps)  # no jump at the join
+
+
+@pytest.mark.parametrize("patience", [1, 3])
+def test_a_plateau_drops_where_torchs_does(patience: int) -> None:
+    errors = [0.9, 0.8, 0.8, 0.795, 0.7995, 0.8, 0.7, 0.7, 0.7, 0.7, 0.7, 0.7, 0.6, 0.6, 0.6, 0.6, 0.6]
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    sgd = torch.optim.SGD([parameter], lr=1.0)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        sgd, factor=0.1, patience=patience - 1, threshold=0.01, threshold_mode="abs", eps=0.0
+    )
+    state, drops = PlateauState(), 0
+    for error in errors:
+        state = after_evaluation(state, error, drop_factor=0.1, patience_evaluations=patience, min_improvement=0.01)
+        theirs.step(error)
+        drops += state.factor < 0.5
+        assert state.factor == pytest.approx(sgd.param_groups[0]["lr"], rel=1e-9)
+    assert drops > 3

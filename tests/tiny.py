@@ -12,11 +12,14 @@ from resnetkit.data.spec import ArrayDataset, Split
 from resnetkit.recipe import (
     AverageWeights,
     Cosine,
+    CrossEntropy,
     Flip,
+    Mixup,
     Normalize,
     PadCrop,
     Recipe,
     Sgd,
+    View,
     Warmup,
 )
 
@@ -26,6 +29,7 @@ RECIPE = Recipe(
     name="tiny",
     model="resnet4_tiny",
     data="cifar10",
+    image_size=16,
     batch_size=16,
     microbatch_size=8,
     optim=Sgd(lr=0.1, nesterov=True, weight_decay=1e-3, decay_norms_and_biases=False),
@@ -34,7 +38,9 @@ RECIPE = Recipe(
     total_epochs=3,
     preprocess=Normalize((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)),
     augment=(PadCrop(padding=2, mode="reflect"), Flip()),
-    label_smoothing=0.1,
+    view=View(resize_size=16, crop_size=16),
+    loss=CrossEntropy(label_smoothing=0.1),
+    mix=(Mixup(alpha=0.2, probability=0.5),),
     drop_path_rate=0.3,
     average_weights=AverageWeights(decay=0.9),
     val_images=10,

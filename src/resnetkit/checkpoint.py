@@ -28,7 +28,8 @@ from torch import Tensor
 
 from resnetkit.errors import BadRequest, DamagedFile
 from resnetkit.home import atomic_write, read_json, sync_folder, write_json
-from resnetkit.recipe import Recipe, read_recipe, recipe_to_json
+from resnetkit.recipe import Recipe
+from resnetkit.recipe_json import read_recipe, recipe_to_json
 
 RECIPE, METRICS, STATE = "recipe.json", "metrics.jsonl", "state"
 WEIGHTS, EVALUATION, REPORT = "weights.safetensors", "evaluation.json", "report.html"

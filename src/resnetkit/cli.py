@@ -86,8 +86,15 @@ def add_zoo(commands: Commands) -> Parser:
 
 def add_show(commands: Commands) -> Parser:
     """Show a recipe."""
-    parser = add_command(commands, "show", "Show a complete recipe and what it costs.")
-    parser.add_argument("recipe", help="a recipe's name, or a recipe.json")
+    text = "Show a complete recipe, what is published of it and what it costs."
+    parser = add_command(commands, "show", text)
+    parser.add_argument("recipe", help="a name of recipe or zoo, or a recipe.json")
+    parser.add_argument(
+        "--devices", type=positive, default=1, metavar="N", help="say how N devices run it (default: 1)"
+    )
+    add_max_microbatch(parser)
+    parser.add_argument("--forecast", action="store_true",
+                        help="add hours here (a run of seconds tells) and on GPUs, and memory")  # fmt: skip
     add_overrides(parser)
     add_json(parser)
     return parser
@@ -108,11 +115,13 @@ def add_train(commands: Commands) -> Parser:
     text = "Train by a recipe into a run directory. Ctrl-C saves first; --resume goes on exactly there."
     parser = add_command(commands, "train", text)
     parser.add_argument("recipe", nargs="?", help="a recipe's name, or a recipe.json; with --resume that of the run")
-    parser.add_argument("--data", metavar="NAME", help="the data to train on, instead of the recipe's")
+    parser.add_argument("--data", metavar="NAME|DIR", help="the data to train on, instead of the recipe's: cifar10, "
+                        "or a folder with train/CLASS/... and val/CLASS/...")  # fmt: skip
     parser.add_argument("--out", metavar="RUN", help="the run directory (default: runs/RECIPE, or the next free name)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--seed", type=int, metavar="N", help="the same as --set seed=N")
     parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
+    add_max_microbatch(parser)
     parser.add_argument("--tensorboard", action="store_true", help="also write events for TensorBoard into the run")
     add_overrides(parser)
     add_device(parser)
@@ -123,7 +132,8 @@ def add_evaluate(commands: Commands) -> Parser:
     """Evaluate a model."""
     parser = add_command(commands, "evaluate", "Evaluate a model on every test image, each exactly once.")
     add_model(parser)
-    parser.add_argument("--data", metavar="NAME", default="cifar10", help="default: cifar10")
+    parser.add_argument("--data", metavar="NAME|DIR", default="cifar10",
+                        help="cifar10 (default), or a folder of class folders, or one with val/CLASS/...")  # fmt: skip
     parser.add_argument("--predictions", metavar="FILE", help="write one line an image there, as CSV")
     add_json(parser)
     add_device(parser)
@@ -169,6 +179,12 @@ def add_overrides(parser: Parser) -> None:
     """Add the one way to change a recipe."""
     parser.add_argument("--set", dest="overrides", action="extend", nargs="+", default=[], metavar="field.path=value",
                         help="change the recipe, as in --set optim.lr=0.2 total_epochs=3; put it last")  # fmt: skip
+
+
+def add_max_microbatch(parser: Parser) -> None:
+    """Add --max-microbatch."""
+    parser.add_argument("--max-microbatch", type=positive, metavar="M",
+                        help="at most M images in a forward pass, where memory is short")  # fmt: skip
 
 
 def add_json(parser: Parser) -> None:

@@ -12,6 +12,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from resnetkit.data.folder import PhotoSplit
+from resnetkit.data.seen import seen
+from resnetkit.data.spec import Split
+from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest
 from resnetkit.metrics import confusion_matrix, ranks_of, wilson_interval
 
@@ -107,25 +111,26 @@ def class_row(confusion: NDArray[np.int64], index: int, name: str) -> dict[str, 
 @torch.inference_mode()
 def evaluate(
     model: nn.Module,
-    images: NDArray[np.uint8],  # [N, H, W, C]
-    labels: NDArray[Any],  # [N]
+    split: Split | PhotoSplit,
     *,
-    normalize: Callable[[Tensor], Tensor],  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
+    preprocess: Preprocess,
     device: torch.device,
-    batch_size: int = 200,
+    batch_size: int | None = None,  # None: many small images, few large ones
     on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch
 ) -> Evaluation:
-    """Evaluate a model, put into eval mode for the while, on each image exactly once; BadRequest for no images."""
-    if len(images) == 0:
+    """Evaluate a model, put into eval mode for the while, on each image exactly once.
+
+    Raises BadRequest for no images, BadImage with the name of a photo that cannot be read.
+    """
+    if len(split) == 0:
         raise BadRequest("there are no images to evaluate on")
     was_training = model.training
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
     try:
-        for start in range(0, len(images), batch_size):
-            batch = torch.from_numpy(np.array(images[start : start + batch_size])).to(device)
-            targets = torch.from_numpy(np.array(labels[start : start + batch_size], np.int64)).to(device)
-            logits = model(normalize(batch)).float()
+        for images, labels in seen(split, preprocess, batch_size):
+            batch, targets = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
+            logits = model(preprocess.normalize(batch)).float()
             parts.append((targets, *outcomes(logits, targets)))
             on_batch(len(targets))
     finally:

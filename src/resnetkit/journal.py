@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from resnetkit import checkpoint
 from resnetkit.errors import BadRequest
 from resnetkit.home import locked
 from resnetkit.interrupt import StopSignals
-from resnetkit.recipe import Recipe, recipe_differences
+from resnetkit.recipe import Recipe
+from resnetkit.recipe_json import recipe_differences
 
 Event = dict[str, Any]
 
@@ -44,7 +45,8 @@ class Journal:
 def opened(recipe: Recipe, run: Path, resume: bool) -> Iterator[None]:
     """Make the run directory, or reopen it for the same recipe, and hold it alone."""
     if resume:
-        differences = recipe_differences(checkpoint.run_recipe(run), recipe)
+        stored = checkpoint.run_recipe(run)
+        differences = recipe_differences(replace(stored, data=recipe.data), recipe)  # the data's hash tells
         if differences:
             raise BadRequest(f"{run} was started with another recipe", *differences, "next: give another --out")
     else:

@@ -18,19 +18,25 @@ import torch
 from resnetkit import checkpoint
 from resnetkit.convert import ForeignWeights, from_foreign, load_checked, recognise
 from resnetkit.data.download import download
+from resnetkit.data.spec import DATASETS
 from resnetkit.data.transforms import Preprocess, preprocess_from_json
 from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError, did_you_mean
 from resnetkit.home import home
 from resnetkit.models import Architecture, ResNet, name_of
 from resnetkit.models.resnet import StrideStyle, architecture_from_json
-from resnetkit.recipe import constants_problems
+from resnetkit.recipe import Normalize, Recipe
+from resnetkit.recipe_checks import constants_problems
 from resnetkit.recipes import RECIPES
 from resnetkit.zoo import ZOO, ZooEntry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-PAGE_WEIGHTS = "https://download.openmmlab.com/mmclassification/v0/resnet/"
+PAGE_WEIGHTS = "https://download.openmmlab.com/mmclassification/v0/"
 HASH_DIGITS = 8  # the name of a file of the page ends in the first digits of its SHA-256
 MAX_WEIGHTS_BYTES = 2**30
+# resnet50-mill_in21k has no recipe: its authors (Alibaba-MIIL) feed squares of 224 pixels in [0, 1] as they are.
+MILL_PREPROCESS = Preprocess(
+    224, np.zeros(3, np.float32), np.ones(3, np.float32), resize_size=224, family="pillow-bilinear", keep_ratio=False
+)
 # What torch's reader was seen to raise on damaged files, and their kin.
 UNREADABLE = (
     *(UnpicklingError, struct.error, OSError, EOFError, RuntimeError, MemoryError, AssertionError),
@@ -62,19 +68,50 @@ def load_model(
 
     Raises BadRequest for a name that is nothing of these, WeightsError for a file that is no ResNet's.
     """
+    path = find_weights(name)
+    loaded = load_file(path, plain, stride_style)
+    if not Path(name).exists():
+        loaded = as_published(loaded, ZOO[str(name)])
+    return with_constants(loaded, mean, std)
+
+
+def load_all_but_head(model: ResNet, name: str | Path) -> str:
+    """Load the weights called `name` into a model, all but its head (`fc`); returns the SHA-256 of their file.
+
+    Every other tensor of both is used; raises BadRequest for an unknown name, WeightsError where one does not fit.
+    """
+    path = find_weights(name)
+    content, metadata = read_content(path)
+    head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
+    try:
+        tensors = content if metadata else from_foreign(content).tensors
+        body = {name: value for name, value in tensors.items() if not name.startswith("fc.")}
+        load_checked(model, body | head)
+    except WeightsError as error:
+        raise WeightsError(f"{path}: {error.what}", *error.details) from error
+    return file_sha256(path)
+
+
+def find_weights(name: str | Path) -> Path:
+    """Return the weights file that a zoo name (fetched when absent), a run directory or a path stands for."""
     path = Path(name)
     if path.is_dir():
-        path = run_weights(path)
+        return run_weights(path)
     if path.is_file():
-        loaded = load_file(path, plain, stride_style)
-    elif str(name) in ZOO:
-        loaded = load_published(ZOO[str(name)])
-    else:
-        raise BadRequest(
-            f"no model {str(name)!r}{did_you_mean(str(name), ZOO)}",
-            "expected a run directory, a weights file, or a name that `resnetkit zoo` lists",
-        )
-    return with_constants(loaded, mean, std)
+        return path
+    if str(name) in ZOO:
+        return published_file(ZOO[str(name)])
+    raise BadRequest(
+        f"no model {str(name)!r}{did_you_mean(str(name), ZOO)}",
+        "expected a run directory, a weights file, or a name that `resnetkit zoo` lists",
+    )
+
+
+def read_content(path: Path) -> tuple[Any, dict[str, Any] | None]:
+    """Read a weights file: what it holds, and the metadata that our own files have."""
+    if path.suffix == ".safetensors":
+        return checkpoint.read_weights(path)
+    return read_torch_file(path), None
 
 
 def run_weights(run: Path) -> Path:
@@ -89,11 +126,7 @@ def run_weights(run: Path) -> Path:
 def load_file(path: Path, plain: bool = False, stride_style: StrideStyle = "pytorch") -> LoadedModel:
     """Load a weights file: ours, which describes itself, or a foreign one."""
     sha256 = file_sha256(path)
-    metadata: dict[str, Any] | None = None
-    if path.suffix == ".safetensors":
-        content, metadata = checkpoint.read_weights(path)
-    else:
-        content = read_torch_file(path)
+    content, metadata = read_content(path)
     try:
         if metadata:
             own = load_own(path, content, metadata, sha256)
@@ -185,19 +218,32 @@ def known_classes(num_classes: int) -> tuple[str, ...]:
     return tuple(line.partition(" ")[2] for line in lines)
 
 
-def load_published(entry: ZooEntry) -> LoadedModel:
-    """Load the page's own weights of a row, fetched once into the weights folder of RESNETKIT_HOME."""
-    published = entry.published
-    if published is None:
+def published_file(entry: ZooEntry) -> Path:
+    """Return the page's own weights of a row, fetched once into the weights folder of RESNETKIT_HOME."""
+    if entry.weights is None:
         train = f"resnetkit train {entry.name}, then name the run directory; or " if entry.name in RECIPES else ""
         raise BadRequest(f"{entry.name} has no weights that can be had here", f"next: {train}name a weights file")
-    path = home() / "weights" / published.file
+    path = home() / "weights" / Path(entry.weights).name
     if not path.is_file():
-        fetch_published(entry.name, path)
+        fetch_published(entry, path)
     check_published(path, path.name, "next: remove it, and it is fetched again")
-    loaded = load_file(path)
-    named = replace(loaded, class_names=published.class_names or loaded.class_names, assumptions=())
-    return with_constants(named, published.mean, published.std)
+    return path
+
+
+def as_published(loaded: LoadedModel, entry: ZooEntry) -> LoadedModel:
+    """Give published weights the preprocessing of their row and, where the file has none, its class names."""
+    names = DATASETS["cifar10"].class_names if entry.num_classes == 10 else loaded.class_names
+    recipe = RECIPES.get(entry.name)
+    preprocess = preprocess_of(recipe) if recipe else MILL_PREPROCESS
+    return replace(loaded, class_names=names, assumptions=(), preprocess=preprocess)
+
+
+def preprocess_of(recipe: Recipe) -> Preprocess:
+    """Return the preprocessing of a recipe with constants a channel."""
+    assert isinstance(recipe.preprocess, Normalize)
+    mean, std = (np.asarray(numbers, np.float32) for numbers in (recipe.preprocess.mean, recipe.preprocess.std))
+    view = recipe.view
+    return Preprocess(view.crop_size, mean, std, view.resize_size, view.family, view.keep_ratio)
 
 
 def check_published(path: Path, published: str, next_step: str) -> None:
@@ -207,18 +253,19 @@ def check_published(path: Path, published: str, next_step: str) -> None:
         raise DamagedFile(f"{path} is not the published file", f"got sha256 {found}", f"expected {expected}", next_step)
 
 
-def fetch_published(name: str, path: Path) -> None:
-    """Fetch a file of the page to `path`, whole or not at all."""
+def fetch_published(entry: ZooEntry, path: Path) -> None:
+    """Fetch a row's file of the page to `path`, whole or not at all."""
+    url = f"{PAGE_WEIGHTS}{entry.weights}"
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        download(PAGE_WEIGHTS + path.name, part, MAX_WEIGHTS_BYTES, show=True)
+        download(url, part, MAX_WEIGHTS_BYTES, show=True)
         check_published(part, path.name, f"next: try again, or put the file there yourself: {path}")
         part.replace(path)
     except SourceError as error:
         raise SourceError(
-            f"no source gave the weights of {name}",
-            f"{PAGE_WEIGHTS}{path.name}: {error.what}",
+            f"no source gave the weights of {entry.name}",
+            f"{url}: {error.what}",
             f"next: put the file there yourself: {path}",
         ) from error
     finally:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
@@ -39,3 +40,85 @@ def build_sgd(
     """Build SGD with momentum, with torch's fused kernel (one pass over the parameters)."""
     groups = decay_groups(model, weight_decay=weight_decay, decay_norms_and_biases=decay_norms_and_biases)
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
+
+
+class Lamb(torch.optim.Optimizer):
+    """LAMB (arXiv 1904.00962) as NVIDIA, timm and OpenMMLab have it.
+
+    Adam's step with bias correction plus decay, scaled for each parameter by |weights| / |step|.  Parameters without
+    decay take the step as it is.  Gradients are first divided by their norm over all parameters, where that is above
+    `max_grad_norm`.
+    """
+
+    def __init__(
+        self,
+        params: Any,  # parameters, or groups of them
+        lr: float,
+        *,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+        max_grad_norm: float = 1.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+        self.max_grad_norm = max_grad_norm
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step on the gradients that are there."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        gradients = [p.grad for group in self.param_groups for p in group["params"] if p.grad is not None]
+        if gradients:
+            norm = torch.nn.utils.get_total_norm(gradients)
+            shrink = (norm / self.max_grad_norm).clamp(min=1.0)
+            for group in self.param_groups:
+                self.step_group(group, shrink)
+        return loss
+
+    def step_group(self, group: dict[str, Any], shrink: Tensor) -> None:
+        """Step the parameters of one group; their gradients are divided by `shrink`."""
+        parameters = [p for p in group["params"] if p.grad is not None]
+        if not parameters:
+            return
+        gradients = torch._foreach_div([p.grad for p in parameters], shrink)
+        states = [self.state_of(p) for p in parameters]
+        torch._foreach_add_([state["step"] for state in states], 1.0)
+        taken = states[0]["step"].item()
+        (beta1, beta2), decay = group["betas"], group["weight_decay"]
+        averages, squares = [state["exp_avg"] for state in states], [state["exp_avg_sq"] for state in states]
+        torch._foreach_lerp_(averages, gradients, 1.0 - beta1)
+        torch._foreach_mul_(squares, beta2)
+        torch._foreach_addcmul_(squares, gradients, gradients, value=1.0 - beta2)
+        roots = torch._foreach_sqrt(torch._foreach_div(squares, 1.0 - beta2**taken))
+        torch._foreach_add_(roots, group["eps"])
+        steps = torch._foreach_div(torch._foreach_div(averages, 1.0 - beta1**taken), roots)
+        if decay != 0.0:
+            torch._foreach_add_(steps, parameters, alpha=decay)
+            for step, ratio in zip(steps, trust_ratios(parameters, list(steps)), strict=True):
+                step.mul_(ratio)
+        torch._foreach_add_(parameters, steps, alpha=-group["lr"])
+
+    def state_of(self, parameter: nn.Parameter) -> dict[str, Tensor]:
+        """Return a parameter's averages, zero at first."""
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["step"] = torch.zeros(())
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        return state
+
+
+def trust_ratios(parameters: list[nn.Parameter], steps: list[Tensor]) -> list[Tensor]:
+    """Return |weights| / |step| for each parameter, 1 where either is zero."""
+    pairs = zip(torch._foreach_norm(parameters), torch._foreach_norm(steps), strict=True)  # type: ignore[arg-type]
+    return [torch.where((weights > 0) & (step > 0), weights / step, 1.0) for weights, step in pairs]
+
+
+def build_lamb(
+    model: nn.Module, *, lr: float, weight_decay: float, decay_norms_and_biases: bool, max_grad_norm: float
+) -> Lamb:
+    """Build LAMB with its usual averages."""
+    groups = decay_groups(model, weight_decay=weight_decay, decay_norms_and_biases=decay_norms_and_biases)
+    return Lamb(groups, lr, max_grad_norm=max_grad_norm)

@@ -12,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from resnetkit.data.decode import decode, resize_and_crop
+from resnetkit.data.decode import decode
+from resnetkit.data.folder import ENDINGS, is_image
+from resnetkit.data.resize import view
+from resnetkit.data.seen import view_of
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadImage, BadRequest
 
 STDIN = "-"
-ENDINGS = {".avif", ".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 BATCH_SIZE = 32
 
 
@@ -60,19 +62,13 @@ def find_images(paths: Sequence[str]) -> list[str]:
     return found
 
 
-def is_image(file: Path, folder: Path) -> bool:
-    """Tell whether a path below `folder` is an image file by its ending, and not hidden (like macOS's `._x.jpg`)."""
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return not hidden and file.suffix.lower() in ENDINGS and file.is_file()
-
-
 def read_pixels(file: str, preprocess: Preprocess) -> NDArray[np.uint8]:
     """Read one image to uint8 [image_size, image_size, 3]; BadImage names the file."""
     try:
         data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
     except OSError as error:
         raise BadImage(f"{file}: {error.strerror}") from error
-    return resize_and_crop(decode(data, file), preprocess.resize_size, preprocess.image_size)
+    return view(decode(data, file), **view_of(preprocess))
 
 
 def predict(

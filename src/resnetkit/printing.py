@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,20 @@ from rich.console import Console
 from rich.table import Table
 
 from resnetkit import checkpoint
-from resnetkit.data.spec import ArrayDataset
+from resnetkit.batch_plan import BatchPlan
 from resnetkit.evaluate import Evaluation
+from resnetkit.forecast import Forecast
 from resnetkit.load import LoadedModel
 from resnetkit.predict import Prediction
 
 OUT = Console(soft_wrap=True, highlight=False, markup=False)
+COLUMNS = """
+params: trainable parameters.
+MACs: multiply-adds of convolutions and linear layers for one image (the paper's "FLOPs").
+MACs as the page: what the page calls Flops, as mmcv counts them: convolutions, 2 for each input of a norm, 1 for each
+output of a ReLU and each input of a pool, nothing for a linear layer.  All three are counted now, from the built net.
+top-1, top-5: as published, of one centre crop where the source says nothing else.
+* what is odd in what is published:"""
 MATRIX_CLASSES = 20  # a confusion matrix of more classes does not fit a terminal
 
 
@@ -27,16 +36,68 @@ def wide_console(columns: int) -> Console:
 
 
 def print_zoo(rows: list[dict[str, Any]]) -> None:
-    """Print the published nets."""
-    columns = ("name", "net", "classes", "input", "params", "MACs", "MACs as the page", "top-1 %", "top-5 %", "source")
-    title = "Parameters and multiply-adds (MACs) are counted now; top-1 and top-5 are as published."
-    table = Table(*columns, title=title, title_style="", title_justify="left")
+    """Print the published nets, what is odd in what is published, and what the columns are."""
+    columns = ("name", "net", "classes", "input", "params", "MACs", "MACs as the page", "top-1 %", "top-5 %", "source",
+               "net proven by", "accuracy reproduced by")  # fmt: skip
+    table = Table(*columns)
     for row in rows:
         published = ["" if row[key] is None else f"{row[key]:.2%}"[:-1] for key in ("top1", "top5")]
         costs = [f"{row[key]:,}" for key in ("params", "macs", "macs_page")]
-        size = f"{row['image_size']} px"
-        table.add_row(row["name"], row["model"], f"{row['num_classes']}", size, *costs, *published, row["source"])
-    wide_console(200).print(table)
+        name, size = row["name"] + " *" * bool(row["notes"]), f"{row['image_size']} px"
+        proofs = (row["net_proven_by"] or "", row["accuracy_reproduced_by"] or "not yet")
+        table.add_row(name, row["model"], f"{row['num_classes']}", size, *costs, *published, row["source"], *proofs)
+    wide_console(260).print(table)
+    OUT.print(COLUMNS)
+    for row in rows:
+        for note in row["notes"]:
+            OUT.print(f"* {row['name']}: {note}")
+
+
+def print_published(row: dict[str, Any]) -> None:
+    """Print what is published of a net, beside what is counted now."""
+    OUT.print(f"{row['name']}: {row['model']}, {row['num_classes']:,} classes, {row['image_size']} pixels")
+    beside = {"params": "", "flops": ""}
+    if row["printed_params_millions"] is not None:
+        beside["params"] = f" (the page: {row['printed_params_millions']} M)"
+        beside["flops"] = f" (the page: {row['printed_flops_billions']} G)"
+    OUT.print(f"{row['params']:,} parameters{beside['params']}")
+    OUT.print(f"{row['macs']:,} multiply-adds an image; as the page counts {row['macs_page']:,}{beside['flops']}")
+    figures = [f"{name} {percent(row[key])}" for key, name in (("top1", "top-1"), ("top5", "top-5")) if row[key]]
+    OUT.print(f"published {', '.join(figures) or 'without accuracy'}, {row['source']}")
+    OUT.print(f"accuracy reproduced by {row['accuracy_reproduced_by'] or 'nobody here yet'}")
+    for note in row["notes"]:
+        OUT.print(f"note: {note}")
+    OUT.print("")
+
+
+def print_plan(plan: BatchPlan) -> None:
+    """Print how a number of devices runs a recipe."""
+    for reason in plan.reasons:
+        OUT.print(reason)
+    for warning in plan.warnings:
+        OUT.print(f"warning: {warning}")
+
+
+def print_forecast(found: Forecast) -> None:
+    """Print hours here and on GPUs, and memory."""
+    here, gib = found.machine, 2**30
+    OUT.print(
+        f"\nthis machine ({here.device}, {here.threads} threads): {here.images_per_second:,.1f} images/s, "
+        f"{here.hours:,.1f} hours of training ({here.steps} steps of {here.microbatch_size} images timed)"
+    )
+    table = Table("GPU", "precision", "images/s", "hours", "from, ResNet-50 at 224")
+    for row in found.gpus:
+        precision = row.precision + " (the recipe's)" * row.precision_of_recipe
+        origin = f"{row.published_images_per_second:,.0f} images/s, {row.source}"
+        name = row.gpu if row.gpus == 1 else f"{row.gpus} x {row.gpu}"
+        table.add_row(name, precision, f"{row.images_per_second:,.0f}", f"{row.hours:,.1f}", origin)
+    wide_console(140).print(table)
+    parts = asdict(found.memory)
+    total = parts.pop("total")
+    said = ", ".join(f"{name.replace('_', ' ')} {size / gib:.2f}" for name, size in parts.items() if size)
+    OUT.print(f"peak memory of a device, micro-batch {found.memory_microbatch_size}: {total / gib:.2f} GiB ({said})")
+    for note in found.notes:
+        OUT.print(f"note: {note}")
 
 
 def print_run(run: Path, top1: float) -> None:
@@ -46,11 +107,11 @@ def print_run(run: Path, top1: float) -> None:
     OUT.print(f"report {run / checkpoint.REPORT}")
 
 
-def print_evaluation(loaded: LoadedModel, dataset: ArrayDataset, outcome: Evaluation) -> None:
+def print_evaluation(loaded: LoadedModel, data: str, class_names: Sequence[str], outcome: Evaluation) -> None:
     """Print the figures, a table of classes and the confusion matrix."""
-    found = outcome.to_json(dataset.class_names)
+    found = outcome.to_json(class_names)
     print_origin(loaded, OUT)
-    OUT.print(f"{dataset.name} test, {outcome.images:,} images, {outcome.correct:,} correct")
+    OUT.print(f"{data} test, {outcome.images:,} images, {outcome.correct:,} correct")
     for name in ("top1", "top5"):
         low, high = found[f"{name}_interval"]
         OUT.print(f"{name[:-1]}-{name[-1]}  {percent(found[name])}, 95 % interval {percent(low)} to {percent(high)}")
@@ -61,12 +122,12 @@ def print_evaluation(loaded: LoadedModel, dataset: ArrayDataset, outcome: Evalua
         interval = f"{percent(low)} to {percent(high)}"
         counts = (f"{row['images']:,}", f"{row['correct']:,}")
         classes.add_row(row["class"], *counts, percent(row["recall"]), interval, percent(row["precision"]))
-    confusion = Table("label \\ predicted", *dataset.class_names, title="confusion")
-    for name, counts in zip(dataset.class_names, found["confusion"], strict=True):
+    confusion = Table("label \\ predicted", *class_names, title="confusion")
+    for name, counts in zip(class_names, found["confusion"], strict=True):
         confusion.add_row(name, *(f"{number:,}" if number else "" for number in counts))
     wide = wide_console(160)
     wide.print(classes)
-    if len(dataset.class_names) <= MATRIX_CLASSES:
+    if len(class_names) <= MATRIX_CLASSES:
         wide.print(confusion)
 
 

@@ -6,7 +6,7 @@ import base64
 import io
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +23,25 @@ from resnetkit.models import ResNet
 from resnetkit.models.counting import Cost, count
 from resnetkit.models.resnet import architecture_from_json
 from resnetkit.progress import duration
-from resnetkit.recipe import leaves, recipe_to_json
+from resnetkit.recipe_json import leaves, recipe_to_json
 
 MATRIX_CLASSES = 25  # a larger confusion matrix cannot be read; the most frequent confusions can
 BAR_CLASSES = 50  # of more classes, those of the lowest recall are shown
 SHOWN_CONFUSIONS = 10
+THUMBNAIL = 96  # pixels of the long side; smaller images stay as they are
 
 Event = Mapping[str, Any]
 Json = dict[str, Any]
+Picture = Callable[[int], NDArray[np.uint8]]
 
 
-def write_report(run: Path, images: NDArray[np.uint8] | None) -> Path:
+def write_report(run: Path, picture: Picture | None) -> Path:
     """Write report.html into a run directory, from whatever the run has so far; returns its path.
 
-    images: uint8 [N, H, W, 3], the evaluated test images, for the pictures of the mistakes; None: no pictures.
+    picture: returns an evaluated image by its index, uint8 [H, W, 3], for the mistakes; None: no pictures.
     Raises BadRequest where there is no run, DamagedFile for a file of it that cannot be read.
     """
-    page = render(collect(run, images))
+    page = render(collect(run, picture))
     with atomic_write(run / checkpoint.REPORT) as file:
         file.write(page.encode())
     return run / checkpoint.REPORT
@@ -55,7 +57,7 @@ def render(facts: Json) -> str:
     return environment.get_template(checkpoint.REPORT).render(facts)
 
 
-def collect(run: Path, images: NDArray[np.uint8] | None) -> Json:
+def collect(run: Path, picture: Picture | None) -> Json:
     """Gather what the page says."""
     recipe = recipe_to_json(checkpoint.run_recipe(run))
     events = checkpoint.read_events(run)
@@ -79,11 +81,11 @@ def collect(run: Path, images: NDArray[np.uint8] | None) -> Json:
         "class_count": len(names),
         "matrix": matrix(evaluation, names) if len(names) <= MATRIX_CLASSES else [],
         "confusions": confusions(evaluation, names),
-        "mistakes": mistakes(evaluation, names, images),
+        "mistakes": mistakes(evaluation, names, picture),
         "recipe_rows": readable(recipe),
         "environment": list(surroundings(last(events, "start") or {}).items()),
         "resumes": resumes(events),
-        "missing": missing(run, events, evaluation, images),
+        "missing": missing(run, events, evaluation, picture),
     }
 
 
@@ -190,17 +192,18 @@ def confusions(evaluation: Json, names: Sequence[str]) -> list[Json]:
     return [{"count": n, "label": names[i], "prediction": names[j], "images": total} for n, i, j, total in best]
 
 
-def mistakes(evaluation: Json, names: Sequence[str], images: NDArray[np.uint8] | None) -> list[Json]:
+def mistakes(evaluation: Json, names: Sequence[str], picture: Picture | None) -> list[Json]:
     """Return the most confident mistakes with their class names and pictures."""
     shown = evaluation.get("mistakes", [])
     named = [one | {key: names[one[key]] for key in ("label", "prediction")} for one in shown]
-    return [one | {"picture": None if images is None else data_uri(images[one["index"]])} for one in named]
+    return [one | {"picture": None if picture is None else data_uri(picture(one["index"]))} for one in named]
 
 
 def data_uri(image: NDArray[np.uint8]) -> str:
-    """Write an image [H, W, 3] as a PNG that is its own address."""
-    file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(image)).save(file, "PNG")
+    """Write an image [H, W, 3], made small, as a PNG that is its own address."""
+    file, small = io.BytesIO(), Image.fromarray(np.ascontiguousarray(image))
+    small.thumbnail((THUMBNAIL, THUMBNAIL))
+    small.save(file, "PNG")
     return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
 
 
@@ -233,7 +236,7 @@ def resumes(events: Sequence[Event]) -> list[Json]:
     return [shown(event) for event in events if event["event"] == "resume"]
 
 
-def missing(run: Path, events: Sequence[Event], evaluation: Json, images: NDArray[np.uint8] | None) -> list[str]:
+def missing(run: Path, events: Sequence[Event], evaluation: Json, picture: Picture | None) -> list[str]:
     """Say what the page cannot show, and why."""
     kinds = {event["event"] for event in events}
     found = {
@@ -243,6 +246,6 @@ def missing(run: Path, events: Sequence[Event], evaluation: Json, images: NDArra
         "Classes, confusions and mistakes: evaluation.json is written when the run ends.": bool(evaluation),
         "Weights: weights.safetensors is written when the run ends.": (run / checkpoint.WEIGHTS).exists(),
         "Mistakes: evaluation.json does not list them.": "mistakes" in evaluation or not evaluation,
-        "Pictures: the test images were not given.": images is not None or not evaluation.get("mistakes"),
+        "Pictures: the test images were not given.": picture is not None or not evaluation.get("mistakes"),
     }
     return [text for text, there in found.items() if not there]

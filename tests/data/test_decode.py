@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnetkit.data.decode import MAX_PIXELS, decode, resize_and_crop
+from resnetkit.data.decode import MAX_PIXELS, decode
 from resnetkit.errors import BadImage
 
 Pixels = NDArray[np.uint8]
@@ -376,64 +376,3 @@ def test_tricky_transparency_is_white(tricky: dict[str, bytes]) -> None:
         hidden = (as_rgb(stored) == transparent).all(2)
         assert hidden.any(), name
         assert (decode(tricky[name], name)[hidden] == 255).all(), name
-
-
-# --- resize and crop ---
-
-
-def by_pillow(pixels: Pixels, resize_size: int, crop_size: int) -> Pixels:
-    height, width = pixels.shape[:2]
-    short = min(height, width)
-    size = (width * resize_size // short, height * resize_size // short)
-    resized = Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR)
-    left, top = round((size[0] - crop_size) / 2), round((size[1] - crop_size) / 2)
-    return np.asarray(resized.crop((left, top, left + crop_size, top + crop_size)))
-
-
-@given(
-    height=st.integers(1, 90),
-    width=st.integers(1, 90),
-    crop_size=st.integers(1, 40),
-    margin=st.none() | st.integers(0, 20),
-)
-def test_resize_and_crop_equals_pillow_at_the_exact_size(
-    height: int, width: int, crop_size: int, margin: int | None
-) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    resize_size = None if margin is None else crop_size + margin
-    found = resize_and_crop(pixels, resize_size, crop_size)
-    assert found.shape == (crop_size, crop_size, 3)
-    if max(height, width) <= 64 * min(height, width):
-        np.testing.assert_array_equal(found, by_pillow(pixels, resize_size or crop_size, crop_size))
-
-
-def test_squares_of_any_size_give_the_whole_crop() -> None:
-    for side in range(1, 600):  # 49 * (8 / 49) is less than 8 in floating point
-        assert resize_and_crop(np.zeros((side, side, 3), np.uint8), None, 8).shape == (8, 8, 3)
-
-
-def test_pixels_of_the_right_size_are_returned_as_they_are() -> None:
-    pixels = RNG.integers(0, 256, (8, 8, 3), np.uint8)
-    assert resize_and_crop(pixels, None, 8) is not None
-    np.testing.assert_array_equal(resize_and_crop(pixels, None, 8), pixels)
-    np.testing.assert_array_equal(resize_and_crop(pixels, 8, 6), pixels[1:7, 1:7])
-    wide = RNG.integers(0, 256, (8, 11, 3), np.uint8)
-    np.testing.assert_array_equal(resize_and_crop(wide, 8, 8), wide[:, 2:10])  # 1.5 is rounded to even
-
-
-@pytest.mark.parametrize("shape", [(1, 200_000, 3), (200_000, 1, 3), (3, 50_000, 3)])
-def test_a_strip_does_not_fill_the_memory(shape: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    resize = Image.Image.resize
-
-    def watched(image: Image.Image, size: tuple[int, int], *rest: Any) -> Image.Image:
-        assert size[0] * size[1] < 10_000_000  # before the memory is asked for
-        return resize(image, size, *rest)
-
-    monkeypatch.setattr(Image.Image, "resize", watched)
-    pixels = np.zeros(shape, np.uint8)
-    longest = max(shape)
-    middle = pixels[:, longest // 2 - 10 : longest // 2 + 10] if shape[1] == longest else pixels[longest // 2 - 10 :]
-    middle[: 20 if shape[0] == longest else None] = 255  # only the middle is white
-    found = resize_and_crop(pixels, 256, 224)
-    assert found.shape == (224, 224, 3)
-    assert (found == 255).all()

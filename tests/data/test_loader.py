@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from resnetkit.data.loader import Batch, MemoryBatches
+from resnetkit.data.sampler import epoch_order
 from resnetkit.data.transforms import Augmentation, Preprocess, RandomFlip, RandomPadCrop, mean_image
 
 IMAGES: NDArray[np.uint8] = np.random.default_rng(0).integers(0, 256, (23, 6, 6, 3), np.uint8)
@@ -31,6 +34,8 @@ def batches(
     return MemoryBatches(
         IMAGES[:count],
         LABELS[:count],
+        order=partial(epoch_order, seed, count=count),
+        steps_per_epoch=math.ceil(count / batch_size),
         batch_size=batch_size,
         seed=seed,
         normalize=preprocess.normalize,
@@ -144,7 +149,7 @@ def test_padding_is_black_or_the_mean_when_normalized_first() -> None:
     corner = (LookBeyondTheEdge(2, "zero"),)
     black = batches(augmentations=corner).at(0).images
     assert torch.equal(black[:, :, :2, :], torch.full((5, 3, 2, 6), -2.0))
-    mean = Preprocess(6, mean_image(IMAGES), np.ones(3, np.float32))
+    mean = Preprocess(6, mean_image([IMAGES]), np.ones(3, np.float32))
     batch = batches(augmentations=corner, preprocess=mean, normalize_first=True).at(0)
     assert (batch.images[:, :, :2, :] == 0).all()
     assert (batch.images[:, :, :, :2] == 0).all()
@@ -157,5 +162,8 @@ def test_padding_is_black_or_the_mean_when_normalized_first() -> None:
 def test_read_only_memory_is_fine() -> None:
     images = IMAGES.copy()
     images.flags.writeable = False
-    loader = MemoryBatches(images, LABELS, batch_size=4, seed=0, normalize=PREPROCESS.normalize)
+    order = partial(epoch_order, 0, count=23)
+    loader = MemoryBatches(
+        images, LABELS, order=order, steps_per_epoch=6, batch_size=4, seed=0, normalize=PREPROCESS.normalize
+    )
     assert torch.equal(loader.at(0).images, PREPROCESS.normalize(torch.from_numpy(IMAGES[loader.at(0).indices])))

@@ -21,7 +21,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from resnetkit.errors import BadImage
 
 MAX_PIXELS = 100_000_000  # a larger picture is taken for a decompression bomb
-MAX_ASPECT = 64  # long side by short side, of what is resized whole
 DECODER_ERRORS = (OSError, ValueError, SyntaxError, IndexError, KeyError, EOFError, TypeError, OverflowError,
                   MemoryError, RuntimeError, struct.error, ZlibError)  # fmt: skip
 
@@ -80,27 +79,3 @@ def deep_gray_to_rgb(gray: NDArray[np.int64], transparent: int | None, name: str
         raise BadImage(f"{name}: pixels of {span} have no known white", "next: save it with 8 or 16 bits")
     scaled = np.where(gray == transparent, 255, gray // 257) if transparent is not None else gray // 257
     return Image.fromarray(scaled.astype(np.uint8)).convert("RGB")
-
-
-def resize_and_crop(pixels: NDArray[np.uint8], resize_size: int | None, crop_size: int) -> NDArray[np.uint8]:
-    """Resize the short side of uint8 [H, W, 3] to `resize_size` (crop_size if None) and crop the centre square.
-
-    Bilinear with antialias, as Pillow; the long side is rounded down, the crop's offset to the nearest.
-    Pixels of the right size are returned as they are.  Needs resize_size >= crop_size.
-    """
-    pixels = middle_of_strip(pixels)
-    height, width = pixels.shape[:2]
-    short, now = resize_size or crop_size, min(height, width)
-    if short != now:
-        size = (width * short // now, height * short // now)  # in whole numbers: a float may fall one short
-        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BILINEAR))
-        height, width = pixels.shape[:2]
-    top, left = round((height - crop_size) / 2), round((width - crop_size) / 2)
-    return pixels[top : top + crop_size, left : left + crop_size]
-
-
-def middle_of_strip(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Cut a strip to the middle that the crop is taken from; resized whole, 1 x 100,000 pixels fill the memory."""
-    longest = MAX_ASPECT * min(pixels.shape[:2])
-    top, left = (max(side - longest, 0) // 2 for side in pixels.shape[:2])
-    return pixels[top : top + longest, left : left + longest]

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnetkit.data.transforms import Augmentation, Draws, random_stream
+from resnetkit.data.transforms import Augmentation, Draws
 
-ORDER = 1_000_000  # the random stream of the order; augmentations have their place in the recipe
+Order = Callable[[int], NDArray[np.int64]]  # of an epoch: the images in order, int64 [samples]
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,27 @@ class Batch:
     indices: NDArray[np.int64]  # positions in the training set [N]
 
 
+class Batches(Protocol):
+    """The training batches of a run.
+
+    The last batch of an epoch may be smaller.  `at(step)` is a pure function, so a resumed run goes on in constant
+    time.
+    """
+
+    steps_per_epoch: int
+
+    def at(self, step: int) -> Batch:
+        """Return the batch of `step`, counted from 0 over all epochs."""
+
+    def close(self) -> None:
+        """Stop what prepares batches."""
+
+
 class MemoryBatches:
     """The training batches of images held in memory.
 
-    Each epoch visits every image once, in an order that depends only on (seed, epoch); the last batch of an
-    epoch may be smaller.  `at(step)` is a pure function, so a resumed run goes on in constant time.
+    What an augmentation draws for an image depends on (seed, epoch, index): where an epoch shows an image several
+    times, it is each time the same picture.
     """
 
     def __init__(
@@ -38,6 +53,8 @@ class MemoryBatches:
         images: NDArray[np.uint8],  # [N, H, W, C]
         labels: NDArray[Any],  # [N]
         *,
+        order: Order,
+        steps_per_epoch: int,
         batch_size: int,
         seed: int,
         normalize: Callable[[Tensor], Tensor],  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
@@ -45,10 +62,10 @@ class MemoryBatches:
         normalize_first: bool = False,  # before augmentation: padding is then the mean, not black
     ) -> None:
         self.images, self.labels = images, labels
-        self.batch_size, self.seed = batch_size, seed
+        self.order, self.batch_size, self.seed = order, batch_size, seed
         self.normalize, self.normalize_first = normalize, normalize_first
         self.augmentations = tuple(augmentations)
-        self.steps_per_epoch = math.ceil(len(images) / batch_size)
+        self.steps_per_epoch = steps_per_epoch
         self._epoch = -1
         self._order: NDArray[np.int64] = np.empty(0, np.int64)
         self._draws: list[Draws] = []
@@ -67,12 +84,15 @@ class MemoryBatches:
         inputs = batch.permute(0, 3, 1, 2) if self.normalize_first else self.normalize(batch)
         return Batch(inputs, torch.from_numpy(self.labels[indices].astype(np.int64)), indices)
 
+    def close(self) -> None:
+        """Do nothing: batches are made when they are asked for."""
+
     def _enter(self, epoch: int) -> None:
         """Draw the order and the augmentations of an epoch, once."""
         if epoch == self._epoch:
             return
         count = len(self.images)
-        self._order = random_stream(self.seed, epoch, ORDER).permutation(count)
+        self._order = self.order(epoch)
         self._draws = [
             augmentation.draw(self.seed, epoch, place, count) for place, augmentation in enumerate(self.augmentations)
         ]

@@ -20,6 +20,19 @@ class Split:
     images: np.ndarray  # uint8 [N, side, side, 3], RGB
     labels: np.ndarray  # uint8 [N], index into class_names
 
+    def __len__(self) -> int:
+        """Count the images."""
+        return len(self.labels)
+
+    def read(self, index: int) -> np.ndarray:
+        """Return one image, uint8 [side, side, 3]."""
+        image: np.ndarray = self.images[index]
+        return image
+
+    def part(self, indices: np.ndarray) -> Split:
+        """Return the split of these images [n], in this order."""
+        return Split(self.images[indices], self.labels[indices])
+
 
 @dataclass(frozen=True)
 class ArrayDataset:
@@ -82,6 +95,25 @@ CIFAR10 = DatasetSpec(
 )
 
 DATASETS = {"cifar10": CIFAR10}
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """How large a data set is officially, wherever its files are."""
+
+    train_images: int
+    test_images: int  # those that published figures are of
+    num_classes: int
+
+
+OFFICIAL_SIZES = {
+    "cifar10": DataSize(50_000, 10_000, 10),
+    "cifar100": DataSize(50_000, 10_000, 100),
+    "imagenet1k": DataSize(1_281_167, 50_000, 1000),
+    # Fall 2011 has 21,841 classes; the page's config has a head of 21,843.  There is no official test split.
+    "imagenet21k": DataSize(14_197_122, 0, 21_843),
+    "cub200": DataSize(5_994, 5_794, 200),
+}
 
 
 def find_spec(name: str) -> DatasetSpec:

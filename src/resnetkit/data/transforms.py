@@ -6,6 +6,7 @@ image depends only on (seed, epoch, index of the image), so any order, batch or 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnetkit.errors import DamagedFile
+from resnetkit.recipe import ResizeFamily
 
 Images = NDArray[Any]  # [N, H, W, C], uint8 or float32
 Draws = NDArray[Any]  # one row an image
@@ -88,6 +90,8 @@ class Preprocess:
     mean: NDArray[np.float32]
     std: NDArray[np.float32]
     resize_size: int | None = None  # short side before the centre crop, not below image_size; None: image_size
+    family: ResizeFamily = "pillow-bilinear"
+    keep_ratio: bool = True  # else both sides become resize_size
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 images [N, H, W, C] into the model's float32 input [N, C, H, W], channels last in memory."""
@@ -100,6 +104,8 @@ class Preprocess:
         return {
             "image_size": self.image_size,
             "resize_size": self.resize_size,
+            "family": self.family,
+            "keep_ratio": self.keep_ratio,
             "mean": self.mean.tolist(),
             "std": self.std.tolist(),
         }
@@ -118,9 +124,10 @@ def preprocess_from_json(data: dict[str, Any]) -> Preprocess:
     )
 
 
-def mean_image(images: Images, chunk: int = 10_000) -> NDArray[np.float32]:
-    """Return the mean of uint8 images [N, H, W, C] at each pixel and channel, in [0, 1] units."""
-    total = np.zeros(images.shape[1:], np.int64)
-    for start in range(0, len(images), chunk):
-        total += images[start : start + chunk].sum(axis=0, dtype=np.int64)
-    return (total / (255 * len(images))).astype(np.float32)
+def mean_image(batches: Iterable[Images]) -> NDArray[np.float32]:
+    """Return the mean of uint8 images, in batches [N, H, W, C], at each pixel and channel, in [0, 1] units."""
+    total, count = np.zeros((), np.int64), 0
+    for images in batches:
+        total = total + images.sum(axis=0, dtype=np.int64)
+        count += len(images)
+    return (total / (255 * count)).astype(np.float32)

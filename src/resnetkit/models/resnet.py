@@ -210,7 +210,14 @@ class ResNet(nn.Module):
     The first stage keeps the resolution of the stem, each later one halves it.
     """
 
-    def __init__(self, arch: Architecture, *, drop_path_rate: float = 0.0, zero_init_last: bool = False) -> None:
+    def __init__(
+        self,
+        arch: Architecture,
+        *,
+        drop_path_rate: float = 0.0,
+        drop_path_shape: Literal["constant", "linear"] = "constant",  # over the blocks; linear: from 0 to the rate
+        zero_init_last: bool = False,
+    ) -> None:
         super().__init__()
         self.arch = arch
         self.conv1 = build_stem_conv(arch)
@@ -227,8 +234,10 @@ class ResNet(nn.Module):
             self.add_module(f"layer{index + 1}", stage)
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(channels, arch.num_classes)
-        for block in self.blocks():
-            block.drop_path = DropPath(drop_path_rate) if drop_path_rate else nn.Identity()
+        blocks = self.blocks()
+        for place, block in enumerate(blocks):
+            share = place / max(len(blocks) - 1, 1) if drop_path_shape == "linear" else 1.0
+            block.drop_path = DropPath(drop_path_rate * share) if drop_path_rate else nn.Identity()
         self.init_weights(zero_init_last)
 
     def stages(self) -> list[nn.Module]:

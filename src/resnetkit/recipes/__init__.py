@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from resnetkit.data.spec import DATASETS
+from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.home import read_json
 from resnetkit.models import find_architecture
-from resnetkit.recipe import Recipe, read_recipe, recipe_to_json
-from resnetkit.recipes import cifar, paper, quickstart
+from resnetkit.recipe import Recipe
+from resnetkit.recipe_json import read_recipe, recipe_to_json
+from resnetkit.recipes import cifar, cub, imagenet, paper, paper_imagenet, quickstart, rsb
 
-RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in (quickstart, cifar, paper) for recipe in family.RECIPES}
+FAMILIES = (quickstart, cifar, imagenet, rsb, cub, paper, paper_imagenet)
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}
 
 
 def model_problem(name: str) -> str | None:
@@ -39,15 +41,23 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
         raise BadRequest(
             f"unknown recipe {name_or_file!r}{near}", f"expected a file ending in .json, or one of {known}"
         )
-    return read_recipe(data, overrides, {"model": model_problem}, data_problems)
+    return read_recipe(data, overrides, {"model": model_problem, "data": data_problem}, val_problems)
 
 
-def data_problems(recipe: Recipe) -> list[str]:
-    """List what does not go with the recipe's data set."""
-    images = DATASETS[recipe.data].train_images
-    if recipe.val_images < images:
+def data_problem(name: str) -> str | None:
+    """Return what is wrong with the name of data, or None."""
+    if name in OFFICIAL_SIZES or Path(name).is_dir():
+        return None
+    near = did_you_mean(name, OFFICIAL_SIZES)
+    return f"expected a folder of photos or one of {', '.join(OFFICIAL_SIZES)}, got {name!r}{near}"
+
+
+def val_problems(recipe: Recipe) -> list[str]:
+    """List what does not go with the size of the recipe's data set."""
+    size = OFFICIAL_SIZES.get(recipe.data)
+    if size is None or recipe.val_images < size.train_images:
         return []
-    return [f"val_images: expected less than the {images} training images, got {recipe.val_images}"]
+    return [f"val_images: expected less than the {size.train_images} training images, got {recipe.val_images}"]
 
 
 __all__ = ["RECIPES", "load_recipe"]

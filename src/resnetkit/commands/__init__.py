@@ -1,0 +1,15 @@
+"""One function a command, called by `cli.py` with its arguments by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from resnetkit.commands.show import show, zoo
+from resnetkit.commands.training import data, report, train
+from resnetkit.commands.use import evaluate, predict
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    function.__name__: function for function in (zoo, show, data, train, evaluate, predict, report)
+}
+
+__all__ = ["COMMANDS"]

@@ -1,0 +1,88 @@
+"""The commands `zoo` and `show`: what is published, what a recipe is, and what it costs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from resnetkit.batch_plan import fit
+from resnetkit.cost import recipe_cost
+from resnetkit.errors import BadRequest, did_you_mean
+from resnetkit.forecast import forecast as forecast_of
+from resnetkit.printing import OUT, print_forecast, print_plan, print_published, print_zoo
+from resnetkit.recipe import Recipe
+from resnetkit.recipe_json import leaves, recipe_to_json
+from resnetkit.recipes import RECIPES, load_recipe
+from resnetkit.zoo import ZOO, zoo_row, zoo_rows
+
+
+def zoo(as_json: bool) -> int:
+    """Print the published nets."""
+    rows = zoo_rows()
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        print_zoo(rows)
+    return 0
+
+
+def show(
+    recipe: str, devices: int, max_microbatch: int | None, forecast: bool, overrides: list[str], as_json: bool
+) -> int:
+    """Print a complete recipe, what is published of it and what it costs; of a net without a recipe what is known."""
+    published = zoo_row(ZOO[recipe]) if recipe in ZOO else None
+    if published is not None and recipe not in RECIPES:
+        return show_without_recipe(published, forecast or bool(overrides), as_json)
+    if published is None and recipe not in RECIPES and not recipe.endswith(".json"):
+        known = [*RECIPES, *ZOO]
+        raise BadRequest(f"no recipe or net is named {recipe!r}{did_you_mean(recipe, known)}", "next: resnetkit zoo")
+    chosen = load_recipe(recipe, overrides)
+    if as_json:
+        print(json.dumps(shown_facts(chosen, published, devices, max_microbatch, forecast), indent=1))
+        return 0
+    if published:
+        print_published(published)
+    for path, value in leaves(recipe_to_json(chosen)):
+        OUT.print(f"{path:28} {json.dumps(value)}")
+    cost, plan = recipe_cost(chosen), fit(chosen, devices, max_microbatch)
+    OUT.print("")
+    for line in cost.lines():
+        OUT.print(line)
+    print_plan(plan)
+    if forecast:
+        print_forecast(forecast_of(chosen, cost, plan))
+    return 0
+
+
+def show_without_recipe(published: dict[str, Any], asked_more: bool, as_json: bool) -> int:
+    """Print what is known of a net that has weights or figures but no recipe."""
+    if asked_more:
+        raise BadRequest(f"{published['name']} has no recipe: nothing to change and nothing to forecast")
+    if as_json:
+        print(json.dumps({"name": published["name"], "published": published}, indent=1))
+    else:
+        print_published(published)
+        OUT.print("no recipe: it is here for its weights or its figures")
+    return 0
+
+
+def shown_facts(
+    recipe: Recipe, published: dict[str, Any] | None, devices: int, max_microbatch: int | None, forecast: bool
+) -> dict[str, Any]:
+    """Gather all that `show` says, as JSON data: the recipe's fields and, beside them, what is known of it."""
+    cost, plan = recipe_cost(recipe), fit(recipe, devices, max_microbatch)
+    told = {
+        **recipe_to_json(recipe),
+        "published": published,
+        "cost": asdict(cost),
+        "plan": {
+            "devices": plan.devices,
+            "recipe": recipe_to_json(plan.recipe),
+            "microbatch_size": plan.microbatch_size,
+            "accumulation": plan.accumulation,
+            "reasons": list(plan.reasons),
+            "warnings": list(plan.warnings),
+        },
+    }
+    return told | ({"forecast": asdict(forecast_of(recipe, cost, plan))} if forecast else {})

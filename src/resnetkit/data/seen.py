@@ -1,0 +1,58 @@
+"""The images of a split as evaluation sees them, each exactly once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypedDict
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit.data.folder import PhotoSplit
+from resnetkit.data.photo_loader import to_arrays, view_batches
+from resnetkit.data.spec import Split
+from resnetkit.data.transforms import Preprocess
+from resnetkit.recipe import ResizeFamily
+
+Seen = Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]  # images [N, side, side, 3] and labels [N]
+
+
+class ViewArguments(TypedDict):
+    """How an image is resized and cropped."""
+
+    resize_size: int | None
+    crop_size: int
+    family: ResizeFamily
+    keep_ratio: bool
+
+
+SMALL = 64  # pixels a side
+LARGE_BATCH, SMALL_BATCH = 200, 32  # images: of small ones many, or the calls cost more than the arithmetic
+
+
+def view_of(preprocess: Preprocess) -> ViewArguments:
+    """Return the arguments of `resize.view` and its kin that a preprocessing means."""
+    return {
+        "resize_size": preprocess.resize_size,
+        "crop_size": preprocess.image_size,
+        "family": preprocess.family,
+        "keep_ratio": preprocess.keep_ratio,
+    }
+
+
+def seen(split: Split | PhotoSplit, preprocess: Preprocess, batch_size: int | None = None) -> Seen:
+    """Yield batches of a split in its order, resized and cropped as the weights' preprocessing says."""
+    batch_size = batch_size or (LARGE_BATCH if preprocess.image_size <= SMALL else SMALL_BATCH)
+    if not isinstance(split, Split) or split.images.shape[1] != preprocess.image_size:
+        yield from view_batches(split, batch_size=batch_size, **view_of(preprocess))
+        return
+    for start in range(0, len(split), batch_size):
+        part = slice(start, start + batch_size)
+        yield np.array(split.images[part]), np.array(split.labels[part], np.int64)
+
+
+def seen_whole(split: Split | PhotoSplit, preprocess: Preprocess) -> Split:
+    """Return a split as evaluation sees it, in memory."""
+    if isinstance(split, Split):
+        return split
+    return Split(to_arrays(split, **view_of(preprocess)), split.labels)

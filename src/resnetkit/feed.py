@@ -1,0 +1,180 @@
+"""What a run is fed: training batches, the images evaluated while training, and preprocessing, from recipe and data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit import recipe as r
+from resnetkit.data import photo_transforms as photo
+from resnetkit.data.folder import PhotoDataset, PhotoSplit
+from resnetkit.data.loader import Batches, MemoryBatches, Order
+from resnetkit.data.photo_loader import PhotoBatches
+from resnetkit.data.randaugment import RandAugment
+from resnetkit.data.sampler import epoch_order, repeated_length, repeated_order
+from resnetkit.data.seen import seen, seen_whole
+from resnetkit.data.spec import ArrayDataset, Split
+from resnetkit.data.transforms import Augmentation, Preprocess, RandomFlip, RandomPadCrop, mean_image
+from resnetkit.errors import BadRequest
+from resnetkit.recipe import Recipe
+from resnetkit.recipe_checks import starts_from_photos
+
+Dataset = ArrayDataset | PhotoDataset
+
+
+@dataclass(frozen=True)
+class Feed:
+    """What the loop is fed."""
+
+    batches: Batches
+    preprocess: Preprocess
+    heldout: Split | PhotoSplit  # evaluated while training
+    heldout_name: str
+    class_names: tuple[str, ...]
+    data_sha256: str
+
+
+def build_feed(recipe: Recipe, dataset: Dataset) -> Feed:
+    """Build all that comes from the data.
+
+    Photos are read as they are needed where the augmentations begin with photos of any size; else once, through the
+    recipe's view, into memory.  Raises BadRequest where the data does not go with the recipe.
+    """
+    train_split, val_split = train_and_val(recipe, dataset)
+    preprocess = build_preprocess(recipe, train_split)
+    if not starts_from_photos(recipe):
+        train_split = seen_whole(train_split, preprocess)
+        refuse_other_sizes(recipe, train_split)
+    return Feed(
+        batches=build_batches(recipe, train_split, preprocess),
+        preprocess=preprocess,
+        heldout=val_split if recipe.val_images else dataset.test,
+        heldout_name="val" if recipe.val_images else "test",
+        class_names=dataset.class_names,
+        data_sha256=dataset.sha256,
+    )
+
+
+def train_and_val(recipe: Recipe, dataset: Dataset) -> tuple[Split | PhotoSplit, Split | PhotoSplit]:
+    """Split the training images: of arrays the last are held out; of photos, sorted by class, evenly spread ones."""
+    count = len(dataset.train)
+    if recipe.val_images >= count:
+        raise BadRequest(f"val_images: expected less than the {count} training images, got {recipe.val_images}")
+    if isinstance(dataset, PhotoDataset):
+        held = spread(count, recipe.val_images)
+        return dataset.train.part(np.delete(np.arange(count), held)), dataset.train.part(held)
+    kept = count - recipe.val_images
+    images, labels = dataset.train.images, dataset.train.labels
+    return Split(images[:kept], labels[:kept]), Split(images[kept:], labels[kept:])
+
+
+def refuse_other_sizes(recipe: Recipe, split: Split) -> None:
+    """Refuse images that are not of the input size, where no augmentation brings them to it."""
+    side = split.images.shape[1]
+    if side != recipe.image_size:
+        raise BadRequest(f"image_size: expected {side}, the size of the images, got {recipe.image_size}")
+
+
+def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preprocess) -> Batches:
+    """Build the training batches in the recipe's order."""
+    order, samples = build_order(recipe, len(split))
+    if not starts_from_photos(recipe):
+        assert isinstance(split, Split)
+        return MemoryBatches(
+            np.array(split.images),
+            split.labels,
+            order=order,
+            steps_per_epoch=math.ceil(samples / recipe.batch_size),
+            batch_size=recipe.batch_size,
+            seed=recipe.seed,
+            normalize=preprocess.normalize,
+            augmentations=array_augmentations(recipe),
+            normalize_first=preprocess.mean.ndim == 3,
+        )
+    return PhotoBatches(
+        read=split.read,
+        labels=split.labels.astype(np.int64),
+        order=order,
+        steps_per_epoch=math.ceil(samples / recipe.batch_size),
+        batch_size=recipe.batch_size,
+        transforms=photo_transforms(recipe),
+        image_size=recipe.image_size,
+        normalize=preprocess.normalize,
+        seed=recipe.seed,
+    )
+
+
+def build_order(recipe: Recipe, count: int) -> tuple[Order, int]:
+    """Return the order of an epoch as a function of the epoch, and how many samples it has."""
+    repeated = recipe.repeated_augmentation
+    if repeated is None:
+        return partial(epoch_order, recipe.seed, count=count), count
+    devices, round_to = recipe.devices, repeated.round_to
+
+    def order(epoch: int) -> NDArray[np.int64]:
+        permutation = epoch_order(recipe.seed, epoch, count=count)
+        return repeated_order(permutation, repeats=repeated.repeats, devices=devices, round_to=round_to)
+
+    return order, repeated_length(count, devices=devices, round_to=round_to)
+
+
+def build_preprocess(recipe: Recipe, split: Split | PhotoSplit) -> Preprocess:
+    """Build the preprocessing; the mean image is that of the images trained on, as evaluation sees them."""
+    view, constants = recipe.view, recipe.preprocess
+    channels = constants if isinstance(constants, r.Normalize) else r.Normalize((0.0,) * 3, (1.0,) * 3)
+    mean, std = np.asarray(channels.mean, np.float32), np.asarray(channels.std, np.float32)
+    plain = Preprocess(view.crop_size, mean, std, view.resize_size, view.family, view.keep_ratio)
+    if isinstance(constants, r.Normalize):
+        return plain
+    if len(split) > constants.most_images:
+        split = split.part(spread(len(split), constants.most_images))
+    return replace(plain, mean=mean_image(images for images, _ in seen(split, plain)))
+
+
+def spread(count: int, chosen: int) -> NDArray[np.int64]:
+    """Return `chosen` of `count` indices, evenly spread."""
+    return np.linspace(0, count, chosen, endpoint=False).astype(np.int64)
+
+
+def array_augmentations(recipe: Recipe) -> list[Augmentation]:
+    """Build the augmentations of images of the input size, in the recipe's order."""
+    built: list[Augmentation] = []
+    for augmentation in recipe.augment:
+        match augmentation:
+            case r.PadCrop(padding=padding, mode=mode):
+                built.append(RandomPadCrop(padding, mode))
+            case r.Flip(alternating=alternating):
+                built.append(RandomFlip(alternating))
+    return built
+
+
+def photo_transforms(recipe: Recipe) -> list[photo.PhotoTransform]:
+    """Build the augmentations of photos, in the recipe's order."""
+    return [photo_transform(augmentation, recipe.image_size) for augmentation in recipe.augment]
+
+
+def photo_transform(augmentation: r.Augmentation, size: int) -> photo.PhotoTransform:
+    """Build one augmentation of photos; crops are of `size` pixels a side."""
+    built: photo.PhotoTransform
+    match augmentation:
+        case r.RandomResizedCrop(family=family, min_area=low, max_area=high, max_ratio=ratio):
+            built = photo.RandomResizedCrop(size, (low, high), (1 / ratio, ratio), family=family)
+        case r.Resize(size=target, keep_ratio=keep_ratio, family=family):
+            built = photo.Resize(target, keep_ratio, family)
+        case r.ScaleJitter(min_size=min_size, max_size=max_size, family=family):
+            built = photo.ScaleJitter(min_size, max_size, family)
+        case r.RandomCrop():
+            built = photo.RandomCrop(size)
+        case r.PcaLighting(std=std):
+            built = photo.PcaLighting(std)
+        case r.RandAugment(num_ops=num_ops, level=level, level_std=level_std, fill=(red, green, blue)):
+            built = RandAugment(num_ops, level, level_std, (red, green, blue))
+        case r.Flip():
+            built = photo.HorizontalFlip()
+        case _:
+            raise AssertionError(f"recipe_checks refuses {augmentation} beside the augmentations of photos")
+    return built

@@ -1,0 +1,180 @@
+"""What cannot hold together in a recipe whose types are right."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+
+from resnetkit.recipe import (
+    Flip,
+    Normalize,
+    PadCrop,
+    RandAugment,
+    RandomCrop,
+    RandomResizedCrop,
+    Recipe,
+    Resize,
+    ScaleJitter,
+    Sgd,
+    StepDecay,
+)
+
+MAX_PADDING = 127  # pixels; the places of a crop are drawn as uint8
+
+ABOVE_ZERO = {
+    *("batch_size", "microbatch_size", "image_size", "total_epochs", "total_steps", "log_every_steps"),
+    *("eval_every_epochs", "save_every_steps", "clip_grad_norm", "lr", "max_grad_norm", "drop_factor", "alpha", "size"),
+    *("patience_evaluations", "min_size", "max_size", "resize_size", "crop_size", "loss_scale", "repeats", "round_to"),
+    *("most_images", "num_ops", "min_area"),
+}
+NOT_NEGATIVE = {
+    *("weight_decay", "final_factor", "min_improvement", "precise_bn_images", "level_std", "std", "val_images", "seed"),
+    *("warmup_epochs", "warmup_steps"),
+}
+BELOW_ONE = {"label_smoothing", "drop_path_rate", "momentum", "decay"}  # from 0
+UP_TO_ONE = {"start_factor", "probability", "max_area"}  # from 0
+LARGEST = 2**63  # of whole numbers
+
+
+def contradictions(recipe: Recipe) -> list[str]:
+    """List what cannot hold together in a recipe whose types are right."""
+    found = range_problems(recipe)
+    if (recipe.total_epochs is None) == (recipe.total_steps is None):
+        found.append("expected one of total_epochs and total_steps: set one, and the other to null")
+    if recipe.microbatch_size > 0 and recipe.batch_size % recipe.microbatch_size:
+        found.append(
+            f"batch_size: expected a multiple of microbatch_size {recipe.microbatch_size}, got {recipe.batch_size}"
+        )
+    if recipe.amp and recipe.amp.dtype == "bfloat16" and recipe.amp.loss_scale is not None:
+        found.append("amp.loss_scale: expected null, bfloat16 needs no scale")
+    if isinstance(recipe.optim, Sgd) and recipe.optim.nesterov and recipe.optim.momentum == 0:
+        found.append("optim.nesterov: expected a momentum above 0, got momentum 0")
+    chances = sum(mix.probability for mix in recipe.mix)
+    if chances > 1 + 1e-9:
+        found.append(f"mix: expected probabilities that sum to 1 or less, got {chances:g}")
+    return found + schedule_contradictions(recipe) + picture_contradictions(recipe)
+
+
+def range_problems(recipe: Recipe) -> list[str]:
+    """List the numbers, at whatever depth, that are out of the range of their name."""
+    found = []
+    for path, name, value in numbers(recipe):
+        if name in ABOVE_ZERO and value <= 0:
+            found.append(f"{path}: expected more than 0, got {value}")
+        elif name in NOT_NEGATIVE and not 0 <= value < LARGEST:
+            most = " and less than 2**63" if isinstance(value, int) else ""
+            found.append(f"{path}: expected 0 or more{most}, got {value}")
+        elif name in BELOW_ONE and not 0 <= value < 1:
+            found.append(f"{path}: expected 0 or more and less than 1, got {value}")
+        elif name in UP_TO_ONE and not 0 <= value <= 1:
+            found.append(f"{path}: expected 0 to 1, got {value}")
+    return found
+
+
+def numbers(value: object, path: str = "") -> Iterator[tuple[str, str, float]]:
+    """Yield path, name of the field and value of every number in a recipe; lists of plain numbers are left out."""
+    if isinstance(value, tuple):
+        for place, item in enumerate(value):
+            if is_dataclass(item):
+                yield from numbers(item, f"{path}.{place}")
+    elif is_dataclass(value) and not isinstance(value, type):
+        for field in fields(value):
+            yield from numbers(getattr(value, field.name), f"{path}.{field.name}".lstrip("."))
+    elif isinstance(value, int | float) and not isinstance(value, bool):
+        yield path, path.rpartition(".")[2], value
+
+
+def schedule_contradictions(recipe: Recipe) -> list[str]:
+    """List what is wrong with drops and warm-up."""
+    found = []
+    if isinstance(recipe.schedule, StepDecay):
+        drops = (recipe.schedule.drop_epochs, recipe.schedule.drop_steps)
+        if all(drops):
+            found.append("schedule: expected drop_epochs or drop_steps, got both: set the other to []")
+        found += [
+            f"schedule: expected drops above 0 in rising order, got {list(drop)}"
+            for drop in drops
+            if list(drop) != sorted(set(drop)) or min(drop, default=1) <= 0
+        ]
+    if recipe.warmup:
+        lengths = (recipe.warmup.warmup_epochs, recipe.warmup.warmup_steps)
+        if sum(length > 0 for length in lengths) != 1:
+            found.append("warmup: expected one of warmup_epochs and warmup_steps above 0, the other absent")
+    return found
+
+
+def picture_contradictions(recipe: Recipe) -> list[str]:
+    """List what is wrong with preprocessing and augmentation."""
+    found = []
+    if isinstance(recipe.preprocess, Normalize):
+        if (len(recipe.preprocess.mean), len(recipe.preprocess.std)) != (3, 3):
+            found.append("preprocess: expected three numbers, R G B, in mean and in std")
+        found += constants_problems("preprocess.mean", recipe.preprocess.mean, "preprocess.std", recipe.preprocess.std)
+    elif recipe.view.crop_size != recipe.image_size:
+        found.append(
+            f"view.crop_size: expected image_size {recipe.image_size}, the size of the mean image, "
+            f"got {recipe.view.crop_size}"
+        )
+    if recipe.view.resize_size < recipe.view.crop_size:
+        sizes = f"view.crop_size {recipe.view.crop_size}, got {recipe.view.resize_size}"
+        found.append(f"view.resize_size: expected at least {sizes}")
+    for place, augmentation in enumerate(recipe.augment):
+        path = f"augment.{place}"
+        match augmentation:
+            case PadCrop(padding=padding) if not 0 <= padding <= MAX_PADDING:
+                found.append(f"{path}.padding: expected 0 to {MAX_PADDING}, got {padding}")
+            case RandomResizedCrop() if augmentation.min_area > augmentation.max_area:
+                found.append(f"{path}.min_area: expected at most max_area {augmentation.max_area}")
+            case RandomResizedCrop() if augmentation.max_ratio < 1:
+                found.append(f"{path}.max_ratio: expected 1 or more, got {augmentation.max_ratio}")
+            case ScaleJitter(min_size=low, max_size=high) if low > high:
+                found.append(f"{path}.min_size: expected at most max_size {high}, got {low}")
+            case RandAugment(level=level, fill=fill) if not 0 <= level <= 10 or len(fill) != 3:
+                found.append(f"{path}: expected a level of 0 to 10 and three numbers in fill")
+    return found + size_contradictions(recipe)
+
+
+def size_contradictions(recipe: Recipe) -> list[str]:
+    """List the augmentations that do not lead to images of the input size."""
+    if not starts_from_photos(recipe):
+        repeated = recipe.repeated_augmentation is not None
+        return ["repeated_augmentation: expected augmentations of photos, as RandomResizedCrop"] * repeated
+    size: int | None = None  # of the sides that are known to be there at least
+    found = []
+    for place, augmentation in enumerate(recipe.augment):
+        match augmentation:
+            case RandomResizedCrop():
+                size = recipe.image_size
+            case Resize() | ScaleJitter():
+                size = augmentation.size if isinstance(augmentation, Resize) else augmentation.min_size
+            case RandomCrop() if size is None or size < recipe.image_size:
+                wanted = f"a Resize or ScaleJitter to at least image_size {recipe.image_size} before RandomCrop"
+                found.append(f"augment.{place}: expected {wanted}, got {size or 'none'}")
+                size = recipe.image_size
+            case RandomCrop():
+                size = recipe.image_size
+            case PadCrop() | Flip(alternating=True):
+                found.append(f"augment.{place}: expected no PadCrop and no alternating Flip beside those of photos")
+    if size != recipe.image_size:
+        found.append("augment: expected a RandomResizedCrop or RandomCrop, which gives image_size")
+    return found
+
+
+def starts_from_photos(recipe: Recipe) -> bool:
+    """Say whether the augmentations begin with photos of any size, not with images of the input size."""
+    return any(not isinstance(augmentation, PadCrop | Flip) for augmentation in recipe.augment)
+
+
+def constants_problems(
+    mean_name: str, mean: Sequence[float] | None, std_name: str, std: Sequence[float] | None
+) -> list[str]:
+    """List what is wrong with a mean and a std of pixels in [0, 1]; the likeliest mistake is the 0 to 255 scale."""
+    problems = []
+    for name, numbers_, lowest in ((mean_name, mean or (), 0.0), (std_name, std or (), math.nextafter(0.0, 1.0))):
+        wrong = [number for number in numbers_ if not lowest <= number <= 1.0]
+        if wrong:
+            scale = "; divide by 255" if wrong[0] > 1.0 else ""
+            bound = "0 to 1" if lowest == 0.0 else "above 0 and at most 1"
+            problems.append(f"{name}: expected {bound}, pixels are in [0, 1], got {wrong[0]}{scale}")
+    return problems
