@@ -1,9 +1,10 @@
-# make setup | quickstart | test | test-slow | check | format
+# make setup | quickstart | test | test-slow | parity | check | format
 PYTHON ?= python3
 BIN := .venv/bin
+PARITY := .venv-parity
 RUN := runs/quickstart-$(shell date +%Y%m%d-%H%M%S)
 
-.PHONY: setup quickstart test test-slow lint check format
+.PHONY: setup quickstart test test-slow parity lint check format
 
 setup: .venv/.installed
 
@@ -23,6 +24,17 @@ test: setup
 
 test-slow: setup
 	$(BIN)/pytest -m slow --timeout 3600
+
+# mmpretrain, timm and transformers live in an environment of their own; mmcv warns when it is imported
+parity: $(PARITY)/.installed
+	$(PARITY)/bin/pytest -W default tests/parity
+	$(PARITY)/bin/python tests/parity/run.py
+
+$(PARITY)/.installed: pyproject.toml tests/parity/constraints.txt
+	$(PYTHON) -m venv $(PARITY)
+	$(PARITY)/bin/pip install --disable-pip-version-check --constraint tests/parity/constraints.txt --editable . \
+		hypothesis mmcv-lite mmengine mmpretrain pytest pytest-timeout timm torchvision transformers
+	touch $@
 
 lint: setup
 	$(BIN)/ruff format --check

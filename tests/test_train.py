@@ -16,16 +16,31 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from resnetkit import checkpoint
 from resnetkit import train as train_module
 from resnetkit.assemble import assemble
+from resnetkit.data.folder import PhotoDataset, read_photos
 from resnetkit.data.loader import Batch, MemoryBatches
-from resnetkit.errors import BadRequest, DamagedFile, Interrupted, NonFiniteLoss
+from resnetkit.errors import BadImage, BadRequest, DamagedFile, Interrupted, NonFiniteLoss
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.home import locked, read_json
-from resnetkit.recipe import CrossEntropy, Flip, PadCrop, Recipe, SubtractMeanImage
+from resnetkit.recipe import (
+    Amp,
+    CrossEntropy,
+    Flip,
+    Lamb,
+    PadCrop,
+    Plateau,
+    RandAugment,
+    RandomResizedCrop,
+    Recipe,
+    RepeatedAugmentation,
+    SubtractMeanImage,
+    View,
+)
 from resnetkit.step import train_step
 from resnetkit.train import train
 from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, weights_sha256
@@ -75,6 +90,108 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert weights_sha256(run) == weights_sha256(reference)
     assert timeless(run, "start", "resume") == timeless(reference, "start")
     assert [event["step"] for event in checkpoint.read_events(run) if event["event"] == "resume"] == [stop]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoDataset:
+    """Twenty-four photos of two colours to train on, six to evaluate on."""
+    root, rng = tmp_path_factory.mktemp("photos"), np.random.default_rng(0)
+    for place, count in (("train/blue", 12), ("train/red", 12), ("val/blue", 3), ("val/red", 3)):
+        (root / place).mkdir(parents=True)
+        colour = (40, 60, 200) if place.endswith("blue") else (200, 60, 40)
+        for number in range(count):
+            noise = rng.integers(-40, 40, (*rng.integers(20, 30, 2), 3))
+            Image.fromarray((noise + colour).clip(0, 255).astype(np.uint8)).save(root / place / f"{number}.png")
+    return read_photos(root)
+
+
+PLATEAU = Plateau(drop_factor=0.5, patience_evaluations=1)
+EVERYTHING = {
+    "plateau": replace(RECIPE, schedule=PLATEAU, warmup=None, eval_every_epochs=0.5),
+    "dynamic scale, LAMB": replace(RECIPE, amp=Amp(), optim=Lamb(0.01, weight_decay=0.02)),
+    "precise statistics": replace(RECIPE, precise_bn_images=40, average_weights=None, eval_every_epochs=0.5),
+    "photos": replace(
+        RECIPE,
+        batch_size=6,
+        microbatch_size=2,
+        view=View(20, 16),
+        augment=(RandomResizedCrop("pillow-bilinear"), Flip(), RandAugment(level=7)),
+        repeated_augmentation=RepeatedAugmentation(3, 1),
+        val_images=4,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", EVERYTHING)
+def test_whatever_a_recipe_has_a_resumed_run_equals_an_uninterrupted_one(
+    kind: str, photos: PhotoDataset, tmp_path: Path
+) -> None:
+    recipe, data = EVERYTHING[kind], photos if kind == "photos" else DATASET
+    train(recipe, data, tmp_path / "whole")
+    train(recipe, data, tmp_path / "parts", max_steps=4)  # an evaluation comes next
+    train(recipe, data, tmp_path / "parts", resume=True, max_steps=7)
+    train(recipe, data, tmp_path / "parts", resume=True)
+    assert weights_sha256(tmp_path / "parts") == weights_sha256(tmp_path / "whole")
+    assert timeless(tmp_path / "parts", "start", "resume") == timeless(tmp_path / "whole", "start")
+
+
+def test_a_plateau_lowers_the_rate_that_is_used(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, schedule=PLATEAU, warmup=None, eval_every_epochs=0.5, log_every_steps=1)
+    train(recipe, DATASET, tmp_path / "run")
+    events = checkpoint.read_events(tmp_path / "run")
+    best, factor, rates = float("inf"), 1.0, set()
+    for event in events:
+        if event["event"] == "eval" and event["step"] < STEPS:
+            error = 1 - event["top1"]
+            best, factor = (error, factor) if error < best - 0.001 else (best, factor / 2)
+        elif event["event"] == "train":
+            assert event["lr"] == pytest.approx(recipe.optim.lr * factor)
+            rates.add(event["lr"])
+    assert len(rates) > 2
+
+
+def test_precise_statistics_are_those_of_the_last_images(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, precise_bn_images=32, average_weights=None, augment=(), drop_path_rate=0.0)
+    assert train(recipe, DATASET, tmp_path / "run")
+    tensors, _ = checkpoint.read_weights(tmp_path / "run" / checkpoint.WEIGHTS)
+    training = assemble(recipe, DATASET, CPU)
+    training.model.load_state_dict(tensors)
+    means = []
+    for step in (STEPS - 2, STEPS - 1):  # 16 and 14 images; micro-batches of every second image
+        images = training.feed.batches.at(step).images
+        means += [training.model.conv1(part).mean((0, 2, 3)) for part in (images[::2], images[1::2])]
+    torch.testing.assert_close(tensors["bn1.running_mean"], torch.stack(means).mean(0).detach())
+
+
+def test_a_run_that_starts_from_weights_says_so(tmp_path: Path) -> None:
+    train(RECIPE, DATASET, tmp_path / "first")
+    recipe = replace(RECIPE, init_from=str(tmp_path / "first"), total_epochs=1)
+    train(recipe, DATASET, tmp_path / "second", max_steps=1)
+    start = checkpoint.read_events(tmp_path / "second")[0]
+    assert start["init_sha256"] == weights_sha256(tmp_path / "first")
+    training = assemble(recipe, DATASET, CPU)
+    tensors, _ = checkpoint.read_weights(tmp_path / "first" / checkpoint.WEIGHTS)
+    state = training.model.state_dict()
+    assert all(torch.equal(state[name], tensors[name]) for name in tensors if not name.startswith("fc."))
+    assert not torch.equal(state["fc.weight"], tensors["fc.weight"])
+
+
+def test_photos_that_cannot_be_read_stop_the_run_and_are_named(photos: PhotoDataset, tmp_path: Path) -> None:
+    shutil.copytree(photos.root, tmp_path / "photos")
+    broken = tmp_path / "photos" / "train" / "red" / "7.png"
+    broken.write_bytes(broken.read_bytes()[:200])
+    with pytest.raises(BadImage, match=r"train/red/7\.png: the image is damaged"):
+        train(EVERYTHING["photos"], read_photos(tmp_path / "photos"), tmp_path / "run")
+
+
+def test_a_folder_that_has_moved_is_the_same_data(photos: PhotoDataset, tmp_path: Path) -> None:
+    recipe = replace(EVERYTHING["photos"], data=str(photos.root))
+    train(recipe, photos, tmp_path / "run", max_steps=2)
+    moved = Path(shutil.copytree(photos.root, tmp_path / "elsewhere"))
+    train(replace(recipe, data=str(moved)), read_photos(moved), tmp_path / "run", resume=True, max_steps=3)
+    (moved / "train" / "red" / "7.png").unlink()
+    with pytest.raises(BadRequest, match="other data"):
+        train(replace(recipe, data=str(moved)), read_photos(moved), tmp_path / "run", resume=True)
 
 
 def test_a_run_stopped_twice_equals_an_uninterrupted_one(reference: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def train_step(training: Training, batch: Batch, step: int) -> Tally:
         images, targets = mixed(training, plain_images, labels, step, part)
         with autocast(training):
             logits = training.forward(images)
-        loss = training.loss(logits.float(), targets)
+        loss = training.loss(logits.float() if training.recipe.amp else logits, targets)
         training.scaler.scale(loss * (len(labels) / tally.images)).backward()  # type: ignore[no-untyped-call]
         tally.loss_sum += loss.item() * len(labels)
         wanted = targets.argmax(1) if targets.is_floating_point() else targets

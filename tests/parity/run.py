@@ -1,0 +1,87 @@
+"""Is every row equal to the original?  Compares with mmpretrain, timm, torchvision, transformers and the formulas.
+
+run: make parity       (builds an environment of its own; docs/parity.md)
+or:  .venv-parity/bin/python tests/parity/run.py [QUESTION ...]
+
+Prints a table; writes results/parity.json when every question was asked; exit code 1 when a figure misses its bound.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+warnings.filterwarnings("ignore")  # the peers' own: of parts that are not used here
+
+from configs import config_figures  # noqa: E402
+from figures import Figure, table, to_json  # noqa: E402
+from indices import index_figures  # noqa: E402
+from lamb import lamb_figures  # noqa: E402
+from nets import net_figures  # noqa: E402
+from rates import rate_figures  # noqa: E402
+from steps import rounding_remarks, training_figures  # noqa: E402
+from targets import loss_figures, mix_figures, row_loss_figures  # noqa: E402
+
+from resnetkit.home import write_json  # noqa: E402
+from resnetkit.provenance import provenance  # noqa: E402
+
+RESULT = Path(__file__).parents[2] / "results" / "parity.json"
+PEERS = ("mmpretrain", "mmengine", "mmcv-lite", "torchvision", "timm", "transformers")
+# What answers a question, and how many figures it must leave: a loop over nothing proves nothing.
+QUESTIONS: dict[str, tuple[Callable[[], Iterator[Figure]], int]] = {
+    "nets": (net_figures, 4 * 68 + 74),
+    "settings": (config_figures, 24 + 12),
+    "rates": (rate_figures, 24 + 12 + 24 + 11),
+    "losses": (loss_figures, 14),
+    "row-losses": (row_loss_figures, 24 + 12 + 1),
+    "mixing": (mix_figures, 40),
+    "indices": (index_figures, 24),
+    "lamb": (lamb_figures, 4),
+    "training": (training_figures, 5),
+}
+
+
+def ask(question: str) -> list[Figure]:
+    """Answer one question."""
+    answer, expected = QUESTIONS[question]
+    print(f"{question} ...", file=sys.stderr, flush=True)
+    found = list(answer())
+    if len(found) != expected:
+        sys.exit(f"{question}: expected {expected} figures, got {len(found)}")
+    return found
+
+
+def write_result(figures: list[Figure]) -> None:
+    """Write all figures, the versions compared with, and what roundings do without a bound."""
+    command = {"command": shlex.join(["python", "tests/parity/run.py"])}
+    found = {
+        "peers": {name: version(name) for name in PEERS},
+        "figures": to_json(figures),
+        "ten_float32_steps_without_bound": rounding_remarks(),
+        "provenance": provenance() | command,
+    }
+    write_json(RESULT, found)
+    print(f"wrote {RESULT}")
+
+
+def main() -> None:
+    """Ask the questions named on the command line, or all."""
+    asked = sys.argv[1:] or list(QUESTIONS)
+    unknown = set(asked) - set(QUESTIONS)
+    if unknown:
+        sys.exit(f"unknown question {sorted(unknown)}, expected {', '.join(QUESTIONS)}")
+    figures = [figure for question in asked for figure in ask(question)]
+    print("\n".join(table(figures)))
+    failed = sum(not figure.passed for figure in figures)
+    print(f"{len(figures)} figures, {failed} failed")
+    if not sys.argv[1:]:
+        write_result(figures)
+    sys.exit(1 if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
