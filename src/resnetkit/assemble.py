@@ -11,7 +11,7 @@ from torch import Tensor
 from resnetkit import schedule
 from resnetkit.data.mix import Mix
 from resnetkit.ema import Ema
-from resnetkit.errors import BadRequest
+from resnetkit.errors import BadRequest, SourceError
 from resnetkit.feed import Dataset, Feed, build_feed
 from resnetkit.load import load_all_but_head
 from resnetkit.losses import binary_cross_entropy, cross_entropy
@@ -62,7 +62,7 @@ def assemble(recipe: Recipe, dataset: Dataset, device: torch.device) -> Training
     arch = replace(find_architecture(recipe.model), num_classes=len(feed.class_names))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, arch)
-    init_sha256 = load_all_but_head(model, recipe.init_from) if recipe.init_from else None
+    init_sha256 = start_from(model, recipe.init_from) if recipe.init_from else None
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return Training(
@@ -95,6 +95,15 @@ def build_model(recipe: Recipe, arch: Architecture) -> ResNet:
     if recipe.sync_batchnorm:
         synchronise_batchnorm(model)
     return model
+
+
+def start_from(model: ResNet, name: str) -> str:
+    """Load the weights that a recipe starts from; returns the SHA-256 of their file."""
+    try:
+        return load_all_but_head(model, name)
+    except SourceError as error:
+        own = "or: --set init_from=FILE; init_from=null starts from drawn weights, which is another recipe"
+        raise SourceError(error.what, *error.details, own) from error
 
 
 def build_loss(recipe: Recipe) -> Loss:

@@ -19,6 +19,7 @@ from resnetkit.data.transforms import (
     preprocess_from_json,
     random_stream,
 )
+from resnetkit.errors import DamagedFile
 from resnetkit.recipes.cifar import MEAN, STD
 
 Images = NDArray[Any]
@@ -188,9 +189,14 @@ def test_mean_image_of_white_is_one() -> None:
 @pytest.mark.parametrize("resize_size", [None, 256])
 def test_preprocess_survives_json_to_the_bit(shape: tuple[int, ...], resize_size: int | None) -> None:
     rng = np.random.default_rng(0)
-    preprocess = Preprocess(4, rng.random(shape, np.float32), rng.random(3, np.float32), resize_size)
+    constants = rng.random(shape, np.float32), rng.random(3, np.float32)
+    preprocess = Preprocess(4, *constants, resize_size, family="cv2-bilinear", keep_ratio=False)
     again = preprocess_from_json(json.loads(json.dumps(preprocess.to_json())))
-    assert (again.image_size, again.resize_size) == (4, resize_size)
+    assert (again.image_size, again.resize_size, again.family, again.keep_ratio) == (
+        *(4, resize_size, "cv2-bilinear", False),
+    )
+    with pytest.raises(DamagedFile, match="an unknown way\n  got 'nearest'"):
+        preprocess_from_json(preprocess.to_json() | {"family": "nearest"})
     for ours, theirs in ((again.mean, preprocess.mean), (again.std, preprocess.std)):
         assert ours.dtype == np.float32
         assert ours.shape == theirs.shape

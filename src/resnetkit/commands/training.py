@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from resnetkit import checkpoint
@@ -13,6 +14,7 @@ from resnetkit.commands.device import choose_device
 from resnetkit.cost import recipe_cost
 from resnetkit.data.opening import open_data
 from resnetkit.data.sources import load_dataset, write_samples
+from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, ResnetkitError
 from resnetkit.home import home, read_json
 from resnetkit.journal import warn
@@ -52,6 +54,8 @@ def train(
     """Train, evaluate and report."""
     extra = [f"data={json.dumps(data)}"] * (data is not None) + [f"seed={seed}"] * (seed is not None)
     chosen, run = choose_run(recipe, out, resume, [*overrides, *extra])
+    if chosen.data not in OFFICIAL_SIZES:
+        chosen = replace(chosen, data=str(Path(chosen.data).resolve()))  # resumed from any folder
     if resume:
         device = device or device_of(run)
     else:

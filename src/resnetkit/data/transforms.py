@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 import numpy as np
 import torch
@@ -116,9 +116,14 @@ def preprocess_from_json(data: dict[str, Any]) -> Preprocess:
     if data["resize_size"] is not None and data["resize_size"] < data["image_size"]:
         sizes = f"got resize_size {data['resize_size']} and image_size {data['image_size']}"
         raise DamagedFile("the preprocessing would crop more than it resizes to", sizes)
+    if data["family"] not in get_args(ResizeFamily):
+        known = ", ".join(get_args(ResizeFamily))
+        raise DamagedFile("the preprocessing resizes in an unknown way", f"got {data['family']!r}", f"expected {known}")
     return Preprocess(
         image_size=int(data["image_size"]),
         resize_size=data["resize_size"],
+        family=data["family"],
+        keep_ratio=data["keep_ratio"],
         mean=np.asarray(data["mean"], np.float32),
         std=np.asarray(data["std"], np.float32),
     )
