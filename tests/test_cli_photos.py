@@ -151,6 +151,8 @@ def test_what_a_smaller_microbatch_changes_is_said_and_kept(
     told = capsys.readouterr()
     assert "2 forward passes a step of 2 images each: 4 images a step" in told.out
     assert "warning: BatchNorm's statistics are those of 2 images instead of 4" in told.err
+    assert main(["train", "--resume", "--out", str(tmp_path / "run"), "--max-microbatch", "4"]) == 2
+    assert "in the micro-batches that it was started with" in capsys.readouterr().err
     stored = read_json(tmp_path / "run" / checkpoint.RECIPE)
     assert (stored["batch_size"], stored["microbatch_size"]) == (4, 2)
 

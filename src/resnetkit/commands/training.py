@@ -57,6 +57,8 @@ def train(
     if chosen.data not in OFFICIAL_SIZES:
         chosen = replace(chosen, data=str(Path(chosen.data).resolve()))  # resumed from any folder
     if resume:
+        if max_microbatch is not None:
+            raise BadRequest("--max-microbatch: a run goes on in the micro-batches that it was started with")
         device = device or device_of(run)
     else:
         checkpoint.refuse_used(run)
