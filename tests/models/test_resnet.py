@@ -444,3 +444,13 @@ def test_a_compiled_net_gives_the_same_logits(shortcut: Shortcut) -> None:
     expected = model(images)
     compiled = torch.compile(model, fullgraph=True)
     torch.testing.assert_close(compiled(images), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_drop_path_is_constant_or_rises_over_the_blocks() -> None:
+    """mmclassification 0.x has the same rate in every block, mmpretrain 1.x from zero to it."""
+    with torch.device("meta"):
+        constant = ResNet(MODELS["resnet50"], drop_path_rate=0.05)
+        linear = ResNet(MODELS["resnet50"], drop_path_rate=0.05, drop_path_shape="linear")
+    rates = [[getattr(block.drop_path, "rate", None) for block in model.blocks()] for model in (constant, linear)]
+    assert rates[0] == [0.05] * 16
+    assert rates[1] == pytest.approx([0.05 * place / 15 for place in range(16)])
