@@ -43,8 +43,11 @@ def view_of(preprocess: Preprocess) -> ViewArguments:
 def seen(split: Split | PhotoSplit, preprocess: Preprocess, batch_size: int | None = None) -> Seen:
     """Yield batches of a split in its order, resized and cropped as the weights' preprocessing says."""
     batch_size = batch_size or (LARGE_BATCH if preprocess.image_size <= SMALL else SMALL_BATCH)
-    if not isinstance(split, Split) or split.images.shape[1] != preprocess.image_size:
-        yield from view_batches(split, batch_size=batch_size, **view_of(preprocess))
+    size = preprocess.image_size
+    as_it_is = isinstance(split, Split) and {split.images.shape[1], preprocess.resize_size or size} == {size}
+    if not isinstance(split, Split) or not as_it_is:
+        for images, labels in view_batches(split, batch_size=batch_size, **view_of(preprocess)):
+            yield images, labels.astype(np.int64)
         return
     for start in range(0, len(split), batch_size):
         part = slice(start, start + batch_size)
