@@ -15,7 +15,7 @@ PACKAGE = Path(resnetkit.__file__).parent
 GROUPS = (
     ("errors",),
     ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts", "recipe"),
-    ("recipe_checks", "models", "metrics", "schedule", "losses", "data.transforms", "data.spec"),
+    ("recipe_checks", "models", "metrics", "schedule", "losses", "data.transforms", "data.spec", "torch_format"),
     ("recipe_json",),
     ("checkpoint", "data", "optim", "ema", "convert", "recipes", "tracking"),
     ("zoo", "evaluate", "feed", "journal"),

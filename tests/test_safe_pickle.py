@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import pickle
 import struct
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resnetkit.errors import DamagedFile
-from resnetkit.safe_pickle import MAX_DEPTH, PERSISTENT_ID, Inert, read_pickle
+from resnetkit.safe_pickle import MAX_DEPTH, PERSISTENT_ID, Inert, checked_key, read_pickle, stand_ins
 
 NOTHING: frozenset[str] = frozenset()
 PROTOCOLS = range(pickle.HIGHEST_PROTOCOL + 1)
@@ -62,6 +63,48 @@ def test_plain_data_of_old_protocols_comes_back_equal(protocol: int, value: Any)
 def test_python_2_strings_are_bytes() -> None:
     assert read_pickle(b"\x80\x02}U\x04dataT\x03\x00\x00\x00\xff\x00as.", NOTHING) == {b"data": b"\xff\x00a"}
     assert read_pickle(b"(dp0\nS'labels'\np1\n(lp2\nI3\naI01\nas.", NOTHING) == {b"labels": [3, True]}
+
+
+def test_python_2_strings_are_text_where_they_can_be() -> None:
+    data = b"(U\x02\xc3\xa9T\x01\x00\x00\x00\xffS'a'\nt."
+    assert read_pickle(data, NOTHING, old_strings_are_text=True) == ("\u00e9", b"\xff", "a")
+    assert read_pickle(data, NOTHING) == (b"\xc3\xa9", b"\xff", b"a")
+
+
+def test_pickles_one_after_another_in_a_mapped_file(tmp_path: Path) -> None:
+    path = tmp_path / "two"
+    path.write_bytes(pickle.dumps([1], 2) + pickle.dumps("b", 4) + b"raw" + b"\x80\x02X\xff\xff\xff\x7fx.")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        assert [read_pickle(mapped, NOTHING) for _ in range(2)] == [[1], "b"]
+        assert mapped.read(3) == b"raw"
+        with pytest.raises(DamagedFile, match="damaged"):  # a text of 2 GB in a file of a few bytes
+            read_pickle(mapped, NOTHING)
+
+
+def test_a_stand_in_that_is_its_own_state() -> None:
+    data = b"ccollections\nOrderedDict\n)R\x94K\x01K\x02sh\x00b."
+    read = read_pickle(data, frozenset({"collections.OrderedDict"}))
+    assert (read.items, read.state) == ([(1, 2)], None)
+
+
+def test_every_stand_in_is_found_once() -> None:
+    shared = OrderedDict(a=1)
+    value = [shared, {"x": (shared, [OrderedDict(b=OrderedDict())])}, np.float64]
+    read = read_pickle(pickle.dumps(value, 2), frozenset({"collections.OrderedDict", "numpy.float64"}))
+    assert sorted(each.name for each in stand_ins(read)) == [*["collections.OrderedDict"] * 3, "numpy.float64"]
+    assert list(stand_ins({"a": [1, (2,)]})) == list(stand_ins(1)) == []
+
+
+def test_keys() -> None:
+    assert checked_key(("a", 1, None)) == ("a", 1, None)
+    for wrong in ([1], (1, (2,)), Inert("a"), 1j):
+        with pytest.raises(DamagedFile, match="key"):
+            checked_key(wrong)
+
+
+def test_a_long_list_of_names_is_only_counted() -> None:
+    with pytest.raises(DamagedFile, match="one of 9 harmless names"):
+        read_pickle(b"cos\nsystem\n.", frozenset("abcdefghi"))
 
 
 def test_cifar_100_style_batch() -> None:

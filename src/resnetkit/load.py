@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -27,6 +25,7 @@ from resnetkit.models.resnet import StrideStyle, architecture_from_json
 from resnetkit.recipe import Normalize, Recipe
 from resnetkit.recipe_checks import constants_problems
 from resnetkit.recipes import RECIPES
+from resnetkit.torch_format import read_torch_file
 from resnetkit.zoo import ZOO, ZooEntry
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -36,11 +35,6 @@ MAX_WEIGHTS_BYTES = 2**30
 # resnet50-mill_in21k has no recipe: its authors (Alibaba-MIIL) feed squares of 224 pixels in [0, 1] as they are.
 MILL_PREPROCESS = Preprocess(
     224, np.zeros(3, np.float32), np.ones(3, np.float32), resize_size=224, family="pillow-bilinear", keep_ratio=False
-)
-# What torch's reader was seen to raise on damaged files, and their kin.
-UNREADABLE = (
-    *(UnpicklingError, struct.error, OSError, EOFError, RuntimeError, MemoryError, AssertionError),
-    *(ValueError, TypeError, AttributeError, LookupError, ArithmeticError),
 )
 
 
@@ -111,7 +105,7 @@ def read_content(path: Path) -> tuple[Any, dict[str, Any] | None]:
     """Read a weights file: what it holds, and the metadata that our own files have."""
     if path.suffix == ".safetensors":
         return checkpoint.read_weights(path)
-    return read_torch_file(path), None
+    return read_torch_file(path).content, None
 
 
 def run_weights(run: Path) -> Path:
@@ -164,19 +158,6 @@ def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file's bytes."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def read_torch_file(path: Path) -> Any:
-    """Read a file of torch's format without running code from it."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except UNREADABLE as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(
-            f"{path} cannot be read as weights",
-            f"got {first_line}",
-            "expected tensors and plain values in torch's format, or .safetensors",
-        ) from error
 
 
 def load_foreign(path: Path, foreign: ForeignWeights, arch: Architecture, sha256: str) -> LoadedModel:
