@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from resnetkit import checkpoint
 from resnetkit.cli import main
 from resnetkit.home import read_json
+from resnetkit.published import PUBLISHED
 
 FEW = (
     "total_steps=2",
@@ -86,7 +88,9 @@ def test_other_classes_do_not_fit(run: Path, photos: Path, tmp_path: Path, capsy
     for name in ("ant", "bee", "cow"):
         (tmp_path / name).symlink_to(photos / "val" / "bee")
     assert main(["evaluate", str(run), "--data", str(tmp_path)]) == 2
-    assert "it has 2 classes, the data 3" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert "folders that are no class of it: cow; its classes: ant, bee" in error
+    assert "--class-names FILE" in error
 
 
 def test_a_report_without_its_photos_says_so(run: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,10 +139,12 @@ def test_weights_to_start_from_that_cannot_be_had_name_the_ways_out(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr("resnetkit.load.PAGE_WEIGHTS", "http://127.0.0.1:9/")  # the discard port: refused at once
+    mill = "openmmlab/resnet50-mill_in21k"
+    nowhere = replace(PUBLISHED[mill], url="http://127.0.0.1:9/mill.pth")  # the discard port: refused at once
+    monkeypatch.setitem(PUBLISHED, mill, nowhere)
     assert main(["train", "resnet50_8xb8_cub", "--data", str(photos), "--out", str(tmp_path / "run")]) == 1
     error = capsys.readouterr().err
-    assert "no source gave the weights of resnet50-mill_in21k" in error
+    assert "no source gave the weights of openmmlab/resnet50-mill_in21k" in error
     assert "put the file there yourself" in error and "init_from=null" in error
     assert not (tmp_path / "run").exists()
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.torch
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -22,11 +21,13 @@ from safetensors import safe_open
 from resnetkit import checkpoint
 from resnetkit.data.folder import PhotoDataset, read_photos
 from resnetkit.evaluate import Evaluation
+from resnetkit.layouts.tables import openmmlab_rows, to_theirs
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_to_json
 from resnetkit.recipes import RECIPES
 from resnetkit.train import train
+from resnetkit.weights_file import file_sha256
 
 SIDE, BATCH, STEPS = 64, 8, 2
 COLOURS = {"blue": (40, 60, 200), "red": (210, 50, 40)}
@@ -49,10 +50,13 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> PhotoDataset:
 
 @pytest.fixture(scope="module")
 def start(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights of a ResNet-50 with another number of classes, to start from."""
+    """A ResNet-50 of other classes as OpenMMLab publishes them: its names, metadata, the older container."""
     torch.manual_seed(0)
-    path = tmp_path_factory.mktemp("start") / "resnet50.safetensors"
-    safetensors.torch.save_file(ResNet(replace(find_architecture("resnet50"), num_classes=7)).state_dict(), path)
+    path = tmp_path_factory.mktemp("start") / "resnet50.pth"
+    tensors = ResNet(replace(find_architecture("resnet50"), num_classes=7)).state_dict()
+    theirs = to_theirs(tensors, openmmlab_rows(deep_stem=False, pooled=False))
+    content = {"meta": {"CLASSES": list("abcdefg"), "epoch": 90}, "state_dict": theirs}
+    torch.save(content, path, _use_new_zipfile_serialization=False)
     return path
 
 
@@ -109,6 +113,8 @@ def test_it_trains_saves_resumes_and_evaluates(name: str, photos: PhotoDataset, 
         metadata = json.loads(weights.metadata()[checkpoint.METADATA_KEY])
         last = weights.get_tensor("bn1.running_mean")
     assert metadata["recipe"] == name
+    origin = {"init_from": "resnet50.pth", "sha256": file_sha256(start)} if recipe.init_from else None
+    assert metadata["origin"] == origin
     assert metadata["preprocess"]["image_size"] == recipe.view.crop_size
     # Statistics tell the step: a dynamic loss scale starts too high, and its first steps change no weight.
     assert not torch.equal(last, mean_at(run, 1))

@@ -22,12 +22,10 @@ from torch import Tensor
 from resnetkit import checkpoint, load
 from resnetkit.data.spec import ArrayDataset
 from resnetkit.data.transforms import Preprocess
-from resnetkit.errors import BadRequest, DamagedFile, SourceError, WeightsError
+from resnetkit.errors import BadRequest, DamagedFile, WeightsError
 from resnetkit.evaluate import evaluate
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models import MODELS, ResNet, name_of
-from resnetkit.recipes import RECIPES, cifar
-from resnetkit.zoo import ZOO, ZooEntry
 from tiny import RECIPE
 
 SHARED = Path(__file__).parents[1].parent / "shared" / "weights"
@@ -133,7 +131,7 @@ def test_a_run_directory(tmp_path: Path) -> None:
     assert same_net(load_model(run), model)
     assert same_net(load_model(str(run)), model)
     (tmp_path / "empty").mkdir()
-    with pytest.raises(BadRequest, match="is not a run directory"):
+    with pytest.raises(BadRequest, match="is neither a run directory nor a model's folder"):
         load_model(tmp_path / "empty")
 
 
@@ -429,122 +427,6 @@ def test_a_damaged_safetensors_file_is_named(keep: int, tmp_path: Path) -> None:
 
 
 # the page's own weights
-
-
-@pytest.fixture
-def published(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Path]:
-    """Put a row of its own into the zoo, and its file, in a folder that stands for the page's server."""
-    monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "home"))
-    server = tmp_path / "server"
-    (server / "resnet").mkdir(parents=True)
-    monkeypatch.setattr(load, "PAGE_WEIGHTS", server.as_uri() + "/")
-
-    def publish(content: bytes, digits: str = "") -> Path:
-        name = f"resnet4_b16x8_tiny_20210528-{digits or hashlib.sha256(content).hexdigest()[:8]}.pth"
-        entry = ZooEntry("tiny_row", "resnet4_tiny", 3, 16, "page", weights=f"resnet/{name}")
-        monkeypatch.setitem(ZOO, "tiny_row", entry)
-        monkeypatch.setitem(RECIPES, "tiny_row", replace(RECIPES["resnet18_8xb16_cifar10"], name="tiny_row"))
-        (server / "resnet" / name).write_bytes(content)
-        return server / "resnet" / name
-
-    return publish
-
-
-def page_file() -> bytes:
-    file = io.BytesIO()
-    torch.save(openmmlab(drawn().state_dict()), file, _use_new_zipfile_serialization=False)
-    return file.getvalue()
-
-
-def test_published_weights_are_fetched_once(published: Callable[..., Path], tmp_path: Path) -> None:
-    source = published(page_file())
-    loaded = load_model("tiny_row")
-    kept = tmp_path / "home" / "weights" / source.name
-    assert same_net(loaded, drawn())
-    assert loaded.class_names == ("class 0", "class 1", "class 2")
-    assert np.array_equal(loaded.preprocess.mean, floats(cifar.MEAN))
-    assert np.array_equal(loaded.preprocess.std, floats(cifar.STD))
-    assert loaded.assumptions == ()
-    assert loaded.origin.startswith(f"{kept}: ")
-    assert list(kept.parent.iterdir()) == [kept]
-    assert kept.read_bytes() == source.read_bytes()
-    source.unlink()
-    assert load_model("tiny_row").sha256 == loaded.sha256
-    given = load_model("tiny_row", mean=(0, 0, 0))
-    assert not given.preprocess.mean.any()
-
-
-def test_published_weights_can_be_put_there_by_hand(published: Callable[..., Path], tmp_path: Path) -> None:
-    source = published(page_file())
-    target = tmp_path / "home" / "weights" / source.name
-    target.parent.mkdir(parents=True)
-    source.rename(target)
-    assert same_net(load_model("tiny_row"), drawn())
-
-
-def test_where_the_source_is_out_of_reach_the_place_for_the_file_is_named(
-    published: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    name = published(page_file()).name
-    server = "http://127.0.0.1:9/v0/"  # the discard port: refused at once
-    monkeypatch.setattr(load, "PAGE_WEIGHTS", server)
-    with pytest.raises(SourceError, match="no source gave the weights of tiny_row") as caught:
-        load_model("tiny_row")
-    folder = tmp_path / "home" / "weights"
-    assert caught.value.details[0].startswith(f"{server}resnet/{name}: ")
-    assert caught.value.details[1] == f"next: put the file there yourself: {folder / name}"
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize("content", [page_file(), b"<html>moved</html>"])
-def test_a_fetched_file_with_another_hash_is_refused_and_not_kept(
-    content: bytes, published: Callable[..., Path], tmp_path: Path
-) -> None:
-    published(content, digits="01234567")
-    with pytest.raises(DamagedFile, match="is not the published file") as caught:
-        load_model("tiny_row")
-    assert caught.value.details[0] == f"got sha256 {hashlib.sha256(content).hexdigest()}"
-    assert caught.value.details[1] == "expected 01234567"
-    assert list((tmp_path / "home" / "weights").iterdir()) == []
-
-
-def test_a_kept_file_that_was_changed_is_refused(published: Callable[..., Path], tmp_path: Path) -> None:
-    source = published(page_file())
-    load_model("tiny_row")
-    kept = tmp_path / "home" / "weights" / source.name
-    kept.write_bytes(kept.read_bytes()[:-1] + b"x")
-    with pytest.raises(DamagedFile, match="is not the published file") as caught:
-        load_model("tiny_row")
-    assert str(kept) in caught.value.what
-    assert caught.value.details[-1] == "next: remove it, and it is fetched again"
-
-
-def test_pages_rows_name_their_files_hash() -> None:
-    hashed = [entry.weights for entry in ZOO.values() if entry.weights]
-    assert len(hashed) == len(set(hashed)) == 25
-    for file in hashed:
-        assert len(bytes.fromhex(Path(file).stem[-load.HASH_DIGITS :])) == 4
-
-
-@pytest.mark.parametrize(
-    ("row", "expected"),
-    [
-        ("resnet50_8xb32_in1k", (224, 256, "cv2-bilinear", True)),
-        ("resnetv1d50_8xb32_in1k", (224, 256, "pillow-bilinear", True)),
-        ("resnet50_8xb256-rsb-a3-100e_in1k", (224, 236, "cv2-bilinear", True)),
-        ("resnet50_8xb8_cub", (448, 600, "cv2-bilinear", False)),
-        ("resnet50-mill_in21k", (224, 224, "pillow-bilinear", False)),
-    ],
-)
-def test_published_weights_have_the_preprocessing_of_their_row(row: str, expected: tuple[Any, ...]) -> None:
-    entry = ZOO[row]
-    bare = LoadedModel(drawn(), Preprocess(1, floats([0]), floats([1])), ("a",), "", ("x",), "")
-    loaded = load.as_published(bare, entry)
-    found = loaded.preprocess
-    assert (found.image_size, found.resize_size, found.family, found.keep_ratio) == expected
-    imagenet = [123.675, 116.28, 103.53] if "mill" not in row else [0.0, 0.0, 0.0]
-    assert [round(float(value) * 255, 3) for value in found.mean] == imagenet
-    assert loaded.assumptions == ()
 
 
 # the start of another run

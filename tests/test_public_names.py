@@ -12,15 +12,19 @@ PUBLIC = [
     "RECIPES",
     "ZOO",
     "Architecture",
+    "Conversion",
     "Evaluation",
     "LoadedModel",
     "Recipe",
     "ResNet",
     "ResnetkitError",
     "__version__",
+    "convert",
+    "features",
     "load_dataset",
     "load_model",
     "load_recipe",
+    "save",
 ]
 
 

@@ -10,10 +10,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from resnetkit.conversion import Conversion, convert
     from resnetkit.data.sources import load_dataset
+    from resnetkit.embedding import features
     from resnetkit.errors import ResnetkitError
     from resnetkit.evaluate import Evaluation
-    from resnetkit.load import LoadedModel, load_model
+    from resnetkit.load import LoadedModel, load_model, save
     from resnetkit.models import MODELS, Architecture, ResNet
     from resnetkit.recipe import Recipe
     from resnetkit.recipes import RECIPES, load_recipe
@@ -22,10 +24,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOMES = {
+    "conversion": ("Conversion", "convert"),
     "data.sources": ("load_dataset",),
+    "embedding": ("features",),
     "errors": ("ResnetkitError",),
     "evaluate": ("Evaluation",),
-    "load": ("LoadedModel", "load_model"),
+    "load": ("LoadedModel", "load_model", "save"),
     "models": ("MODELS", "Architecture", "ResNet"),
     "recipe": ("Recipe",),
     "recipes": ("RECIPES", "load_recipe"),
@@ -37,15 +41,19 @@ __all__ = [
     "RECIPES",
     "ZOO",
     "Architecture",
+    "Conversion",
     "Evaluation",
     "LoadedModel",
     "Recipe",
     "ResNet",
     "ResnetkitError",
     "__version__",
+    "convert",
+    "features",
     "load_dataset",
     "load_model",
     "load_recipe",
+    "save",
 ]
 
 

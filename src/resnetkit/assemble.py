@@ -52,8 +52,10 @@ class Training:
         return self.ema.model
 
 
-def assemble(recipe: Recipe, dataset: Dataset, device: torch.device) -> Training:
-    """Build everything that the recipe describes."""
+def assemble(recipe: Recipe, dataset: Dataset, device: torch.device, *, goes_on: bool = False) -> Training:
+    """Build everything that the recipe describes; for a run that `goes_on`, whose state holds all weights, nothing is
+    read that it once started from.
+    """
     feed = build_feed(recipe, dataset)
     steps_per_epoch = feed.batches.steps_per_epoch
     total_steps = total_steps_of(recipe, steps_per_epoch)
@@ -62,7 +64,7 @@ def assemble(recipe: Recipe, dataset: Dataset, device: torch.device) -> Training
     arch = replace(find_architecture(recipe.model), num_classes=len(feed.class_names))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, arch)
-    init_sha256 = start_from(model, recipe.init_from) if recipe.init_from else None
+    init_sha256 = start_from(model, recipe.init_from) if recipe.init_from and not goes_on else None
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return Training(

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -143,6 +144,11 @@ def drop_old_states(folder: Path) -> None:
         shutil.rmtree(old)
 
 
+def has_state(run: Path) -> bool:
+    """Say whether a run has saved a state, whole or damaged."""
+    return any((run / STATE).glob("step-*"))
+
+
 def load_state(run: Path) -> State | None:
     """Return the newest whole state, None where none was saved; DamagedFile where all that are there are damaged.
 
@@ -178,6 +184,19 @@ def read_state(folder: Path) -> State:
 def json_sha256(data: object) -> str:
     """Return the SHA-256 of JSON data in one canonical form."""
     return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()
+
+
+def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
+    """Return the SHA-256 of names, shapes and float32 values, which is the same in every file of these weights.
+
+    Counters of batches have no part in it: some files leave them out.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(name for name in tensors if not name.endswith("num_batches_tracked")):
+        value = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {list(value.shape)}\n".encode())
+        digest.update(value.numpy().data)
+    return digest.hexdigest()
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:

@@ -16,6 +16,8 @@ from resnetkit import __version__
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 
 DEBUG = "--debug"
+MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
+              "a folder of transformers or timm, or hf:OWNER/NAME")  # fmt: skip
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,7 +57,7 @@ def build_parser() -> Parser:
     add_debug(parser, default=False)
     parser.add_argument("--version", action="version", version=f"resnetkit {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=Parser)
-    for add in (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_report):
+    for add in COMMANDS:
         command = add(commands)
         command.allow_abbrev = False
         add_debug(command, default=argparse.SUPPRESS)  # what was given before the command stays
@@ -85,17 +87,39 @@ def add_zoo(commands: Commands) -> Parser:
 
 
 def add_show(commands: Commands) -> Parser:
-    """Show a recipe."""
-    text = "Show a complete recipe, what is published of it and what it costs."
+    """Show a recipe or a weights file."""
+    text = (
+        "Show a recipe (complete, with its published figures and cost) or a weights file. Of a file, ours or foreign, "
+        "it says container, layout, net, classes and dtype, and that all tensors are used."
+    )
     parser = add_command(commands, "show", text)
-    parser.add_argument("recipe", help="a name of recipe or zoo, or a recipe.json")
+    parser.add_argument("name", help="a name of recipe or zoo, a recipe.json, or a model: " + MODEL_HELP)
     parser.add_argument(
-        "--devices", type=positive, default=1, metavar="N", help="say how N devices run it (default: 1)"
+        "--devices", type=positive, default=1, metavar="N", help="say how N devices run a recipe (default: 1)"
     )
     add_max_microbatch(parser)
     parser.add_argument("--forecast", action="store_true",
                         help="add hours here (a run of seconds tells) and on GPUs, and memory")  # fmt: skip
     add_overrides(parser)
+    add_foreign(parser)
+    add_json(parser)
+    return parser
+
+
+def add_convert(commands: Commands) -> Parser:
+    """Convert weights."""
+    text = (
+        "Write weights in another layout, equal bit for bit. What was written is read back, and its logits are "
+        "compared with the source's on images; a layout that cannot hold the net is refused with the reasons."
+    )
+    parser = add_command(commands, "convert", text)
+    add_model(parser)
+    parser.add_argument("out", help="the file to write, .pth or .safetensors; for huggingface a folder")
+    parser.add_argument("--to", required=True, choices=("torchvision", "openmmlab", "timm", "huggingface", "resnetkit"),
+                        help="the layout")  # fmt: skip
+    parser.add_argument("--images", nargs="+", metavar="IMAGE",
+                        help="files or folders to compare logits on (default: 8 generated images)")  # fmt: skip
+    parser.add_argument("--license", metavar="L", help="the weights' licence, as in apache-2.0, to be kept with them")
     add_json(parser)
     return parser
 
@@ -119,6 +143,8 @@ def add_train(commands: Commands) -> Parser:
                         "or a folder with train/CLASS/... and val/CLASS/...")  # fmt: skip
     parser.add_argument("--out", metavar="RUN", help="the run directory (default: runs/RECIPE, or the next free name)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--init-from", metavar="MODEL",
+                        help="start from these weights, all but the head; as --set init_from=MODEL")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="the same as --set seed=N")
     parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
     add_max_microbatch(parser)
@@ -150,8 +176,6 @@ def add_predict(commands: Commands) -> Parser:
         "images", nargs="+", metavar="IMAGE", help="files, folders, or - for an image on standard input"
     )
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="classes an image (default: 5)")
-    parser.add_argument("--class-names", metavar="NAME|FILE",
-                        help="for weights without names: a data set's name, or a file with a class a line")  # fmt: skip
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON line an image")
     add_device(parser)
     return parser
@@ -166,13 +190,21 @@ def add_report(commands: Commands) -> Parser:
 
 def add_model(parser: Parser) -> None:
     """Add the model, and what a foreign file does not say."""
-    parser.add_argument("model", help="a run directory, a weights file or a zoo name")
+    parser.add_argument("model", help=MODEL_HELP)
     for name, what in (("--mean", "subtracted from"), ("--std", "which divides")):
         parser.add_argument(name, type=float, nargs=3, metavar=("R", "G", "B"),
                             help=f"one number a channel, {what} pixels in [0, 1]")  # fmt: skip
+    parser.add_argument("--class-names", metavar="NAME|FILE", help="for weights without names: cifar10, imagenet, "
+                        "or a file with a class a line")  # fmt: skip
+    add_foreign(parser)
+
+
+def add_foreign(parser: Parser) -> None:
+    """Add what tensors alone cannot tell of a foreign file."""
     parser.add_argument("--plain", action="store_true", help="a foreign file's net has no shortcuts")
-    parser.add_argument("--stride-style", choices=("pytorch", "caffe"), default="pytorch",
-                        help="where a foreign file's bottlenecks have their stride: 3x3 or first 1x1")  # fmt: skip
+    parser.add_argument("--stride-style", choices=("pytorch", "caffe"),
+                        help="where a foreign file's bottlenecks stride: 3x3 (default) or first 1x1")  # fmt: skip
+    parser.add_argument("--raw", action="store_true", help="the weights that were not averaged, of a file with both")
 
 
 def add_overrides(parser: Parser) -> None:
@@ -195,6 +227,9 @@ def add_json(parser: Parser) -> None:
 def add_device(parser: Parser) -> None:
     """Add --device."""
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda where there is one)")
+
+
+COMMANDS = (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_convert, add_report)
 
 
 def positive(text: str) -> int:

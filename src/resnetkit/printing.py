@@ -14,6 +14,7 @@ from rich.table import Table
 
 from resnetkit import checkpoint
 from resnetkit.batch_plan import BatchPlan
+from resnetkit.conversion import Conversion
 from resnetkit.evaluate import Evaluation
 from resnetkit.forecast import Forecast
 from resnetkit.load import LoadedModel
@@ -27,6 +28,7 @@ MACs as the page: what the page calls Flops, as mmcv counts them: convolutions, 
 output of a ReLU and each input of a pool, nothing for a linear layer.  All three are counted now, from the built net.
 top-1, top-5: as published, of one centre crop where the source says nothing else.
 * what is odd in what is published:"""
+SHOWN_CLASSES = 5  # of a long list
 MATRIX_CLASSES = 20  # a confusion matrix of more classes does not fit a terminal
 
 
@@ -151,3 +153,69 @@ def prediction_line(outcome: Prediction, names: Sequence[str], width: int, as_js
         return json.dumps({"file": outcome.file, "predictions": rows}, ensure_ascii=False)
     chances = ", ".join(f"{name} {100 * prob:.1f} %" for _, name, prob in pairs)
     return f"{outcome.file:{width}}  {chances}"
+
+
+def print_weights(facts: dict[str, Any]) -> None:
+    """Print what a weights file is."""
+    arch, preprocess = facts["architecture"], facts["preprocess"]
+    shape = f"{arch['block']} {'-'.join(map(str, arch['depths']))}, stem {arch['stem']}, shortcuts {arch['shortcut']}"
+    extras = [f"{arch['width_factor']} times as wide"] * (arch["width_factor"] > 1) + ["V1D"] * arch["avg_down"]
+    style = [f"stride style {arch['stride_style']}"] * (arch["block"] == "bottleneck")
+    names = facts["class_names"]
+    some = ", ".join(names[:SHOWN_CLASSES]) + ", ..." * (len(names) > SHOWN_CLASSES)
+    lines = {
+        "file": facts["path"],
+        "container": f"{facts['container']}, sha256 {facts['sha256']}",
+        "layout": facts["layout"],
+        "net": f"{facts['net']}: {', '.join([shape, *extras, *style])}, {arch['in_channels']} channels in",
+        "tensors": f"all {facts['tensors_used']} tensors used, {', '.join(facts['dtypes'])}, "
+        f"{facts['parameters']:,} parameters",
+        "values": f"sha256 {facts['tensors_sha256']}, the same in every layout",
+        "classes": f"{facts['num_classes']:,}: {some}",
+        "preprocess": preprocess_line(preprocess),
+        **{key: facts[key] for key in ("recipe", "license") if facts[key]},
+        **{key: pairs(facts[key]) for key in ("data", "recorded") if facts[key]},
+        **({"origin": pairs(facts["origin"])} if facts["layout"] == "resnetkit" and facts["origin"] else {}),
+        **{f"metrics, {name}": pairs(figures) for name, figures in facts["metrics"].items()},
+    }
+    for key, line in lines.items():
+        OUT.print(f"{key:12} {line}")
+    for note in facts["notes"]:
+        OUT.print(f"note: {note}")
+    for name in facts["not_finite"]:
+        OUT.print(f"warning: {name} has values that are nan or infinite")
+    for assumption in facts["assumptions"]:
+        OUT.print(f"assumed: {assumption}")
+
+
+def preprocess_line(preprocess: dict[str, Any]) -> str:
+    """Write how images are prepared in one line."""
+    size, resize = preprocess["image_size"], preprocess["resize_size"]
+    way = "short side" if preprocess["keep_ratio"] else "both sides"
+    first = f"{way} to {resize or size} ({preprocess['family']}), centre crop of {size}"
+    mean = preprocess["mean"]
+    if mean and isinstance(mean[0], list):
+        return f"{first}, minus a mean image"
+    numbers = (" ".join(f"{number:.4g}" for number in preprocess[key]) for key in ("mean", "std"))
+    return f"{first}, minus {next(numbers)}, by {next(numbers)}"
+
+
+def pairs(facts: dict[str, Any]) -> str:
+    """Write plain facts in one line."""
+    flat = {key: value for key, value in facts.items() if value is not None}
+    return ", ".join(f"{key} {pairs(value) if isinstance(value, dict) else value}" for key, value in flat.items())
+
+
+def print_conversion(done: Conversion, console: Console) -> None:
+    """Print what was converted, and how it was checked."""
+    console.print(done.source)
+    for note in done.notes:
+        console.print(f"note: {note}")
+    for assumption in done.assumptions:
+        console.print(f"assumed: {assumption}")
+    console.print(
+        f"logits before and after on {done.images} {done.images_from} images: "
+        f"largest difference {done.largest_difference}; every tensor is equal bit for bit"
+    )
+    for path in done.files:
+        console.print(f"wrote {path}")

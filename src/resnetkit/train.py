@@ -37,6 +37,7 @@ from resnetkit.recipe import Plateau, Recipe
 from resnetkit.schedule import after_evaluation
 from resnetkit.step import Tally, microbatches, seed_forward, train_step
 from resnetkit.training_state import restore, training_facts, training_tensors
+from resnetkit.weights_file import metadata_of
 
 SHOWN_MISTAKES = 24  # how many mistakes the report shows
 
@@ -58,7 +59,7 @@ def train(
     where = device or torch.device("cpu")
     with deterministic(), StopSignals() as signals:
         keep_freed_memory()
-        training = assemble(recipe, dataset, where)
+        training = assemble(recipe, dataset, where, goes_on=resume and checkpoint.has_state(run))
         with closing(training.feed.batches), opened(recipe, run, resume):
             state = state_to_go_on_from(run, dataset.sha256, where) if resume else None
             first_step, tally, seconds = 0, Tally(), 0.0
@@ -194,20 +195,27 @@ def figures(outcome: Evaluation) -> Event:
     return {"images": outcome.images, "top1": outcome.top1, "top5": outcome.top5, "loss": outcome.loss}
 
 
+def origin(recipe: Recipe, run: Path) -> Event | None:
+    """Return the weights that a run started from, None where it drew its own."""
+    if recipe.init_from is None:
+        return None
+    started = next(event for event in checkpoint.read_events(run) if "init_sha256" in event)
+    return {"init_from": Path(recipe.init_from).name, "sha256": started["init_sha256"]}
+
+
 def finish(training: Training, dataset: Dataset, journal: Journal) -> Evaluation:
     """Evaluate the last step's weights on all test images and keep them with what they are."""
     stop = partial(stop_if_asked, training, journal, training.total_steps, Tally())
     outcome = evaluate_kept(training, dataset.test, training.total_steps, stop)
     recipe = training.recipe
-    metadata = {
-        "architecture": asdict(training.model.arch),
-        "class_names": dataset.class_names,
-        "preprocess": training.feed.preprocess.to_json(),
+    about = {
         "recipe": recipe.name,
         "data": {"name": dataset.name, "sha256": dataset.sha256},
         "metrics": {f"{dataset.name} test": figures(outcome)},
         "license": None,  # the run's owner decides
+        "origin": origin(recipe, journal.run),
     }
+    metadata = metadata_of(training.model.arch, training.feed.preprocess, dataset.class_names, about)
     sha256 = checkpoint.save_weights(journal.run / checkpoint.WEIGHTS, training.kept_model.state_dict(), metadata)
     facts = {
         "recipe": recipe.name,

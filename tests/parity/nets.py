@@ -11,7 +11,7 @@ from peers import Peer, peers_of
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from resnetkit.convert import load_checked
+from resnetkit.layouts.recognise import load_checked
 from resnetkit.models import ResNet
 from resnetkit.models.counting import Cost
 from resnetkit.zoo import PAGE

@@ -13,7 +13,7 @@ import transformers
 from mmpretrain.registry import MODELS as MMPRETRAIN
 from torch import Tensor, nn
 
-from resnetkit.convert import from_foreign
+from resnetkit.layouts.contents import from_foreign
 from resnetkit.models import Architecture
 
 DEPTHS: dict[tuple[int, ...], int] = {(2, 2, 2, 2): 18, (3, 4, 6, 3): 34, (3, 4, 23, 3): 101, (3, 8, 36, 3): 152}

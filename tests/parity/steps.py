@@ -15,11 +15,11 @@ from peers import mmpretrain_config
 from torch import Tensor, nn
 
 from resnetkit.assemble import Training, assemble
-from resnetkit.convert import OPENMMLAB, rename
 from resnetkit.data.loader import Batch
 from resnetkit.data.sources import load_dataset
 from resnetkit.data.spec import CIFAR10, ArrayDataset, Split
 from resnetkit.errors import ResnetkitError
+from resnetkit.layouts.tables import openmmlab_rows, to_ours
 from resnetkit.models import find_architecture
 from resnetkit.recipe import Recipe
 from resnetkit.recipes import RECIPES
@@ -132,7 +132,8 @@ def kernel_errors(recipe: Recipe) -> tuple[float, float]:
 
 def floats(model: nn.Module) -> dict[str, Tensor]:
     """Return the weights and running statistics of either side under our names."""
-    return {name: value for name, value in rename(model.state_dict(), OPENMMLAB).items() if value.is_floating_point()}
+    ours = to_ours(model.state_dict(), openmmlab_rows(deep_stem=False, pooled=False))
+    return {name: value for name, value in ours.items() if value.is_floating_point()}
 
 
 def build_theirs(training: Training, numerics: Numerics) -> Theirs:

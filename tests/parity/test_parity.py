@@ -30,9 +30,9 @@ from rates import SCHEDULES, mmengine_rates, our_rates
 from steps import FLOAT32, FLOAT64, LOSS_BOUND, WEIGHTS_BOUND, Numerics, our_recipe, training_errors
 from targets import BOUND, CLASSES, loss_errors, mix_errors
 
-from resnetkit.convert import load_checked
 from resnetkit.data.mix import cutmix, mixup
 from resnetkit.data.sampler import repeated_order
+from resnetkit.layouts.recognise import load_checked
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.optim import Lamb

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from resnetkit.batch_plan import fit
+from resnetkit.commands.weights import show_weights
 from resnetkit.cost import recipe_cost
 from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.forecast import forecast as forecast_of
+from resnetkit.hub import parse_hub_name
+from resnetkit.models.resnet import StrideStyle
 from resnetkit.printing import OUT, print_forecast, print_plan, print_published, print_zoo
+from resnetkit.published import PUBLISHED
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import leaves, recipe_to_json
 from resnetkit.recipes import RECIPES, load_recipe
@@ -28,6 +33,34 @@ def zoo(as_json: bool) -> int:
 
 
 def show(
+    name: str,
+    devices: int,
+    max_microbatch: int | None,
+    forecast: bool,
+    overrides: list[str],
+    plain: bool,
+    stride_style: StrideStyle | None,
+    raw: bool,
+    as_json: bool,
+) -> int:
+    """Print what a recipe, a published net or a weights file is: all that is known of it."""
+    if is_recipe(name):
+        if plain or stride_style or raw:
+            raise BadRequest(f"--plain, --stride-style, --raw: expected a foreign weights file, got {name}")
+        return show_recipe(name, devices, max_microbatch, forecast, overrides, as_json)
+    if devices != 1 or max_microbatch or forecast or overrides:
+        raise BadRequest(f"--devices, --max-microbatch, --forecast, --set: expected a recipe, got {name}")
+    return show_weights(name, as_json, plain, stride_style, raw)
+
+
+def is_recipe(name: str) -> bool:
+    """Tell a recipe or a net of the zoo from weights: a file, a folder, a name of published weights."""
+    if name in RECIPES or name in ZOO or name.endswith(".json"):
+        return True
+    return not (Path(name).exists() or name in PUBLISHED or parse_hub_name(name))
+
+
+def show_recipe(
     recipe: str, devices: int, max_microbatch: int | None, forecast: bool, overrides: list[str], as_json: bool
 ) -> int:
     """Print a complete recipe, what is published of it and what it costs; of a net without a recipe what is known."""
@@ -35,8 +68,10 @@ def show(
     if published is not None and recipe not in RECIPES:
         return show_without_recipe(published, forecast or bool(overrides), as_json)
     if published is None and recipe not in RECIPES and not recipe.endswith(".json"):
-        known = [*RECIPES, *ZOO]
-        raise BadRequest(f"no recipe or net is named {recipe!r}{did_you_mean(recipe, known)}", "next: resnetkit zoo")
+        known = [*RECIPES, *ZOO, *PUBLISHED]
+        raise BadRequest(
+            f"no recipe, net or weights file is named {recipe!r}{did_you_mean(recipe, known)}", "next: resnetkit zoo"
+        )
     chosen = load_recipe(recipe, overrides)
     if as_json:
         print(json.dumps(shown_facts(chosen, published, devices, max_microbatch, forecast), indent=1))

@@ -44,6 +44,7 @@ def train(
     data: str | None,
     out: str | None,
     resume: bool,
+    init_from: str | None,
     seed: int | None,
     max_steps: int | None,
     max_microbatch: int | None,
@@ -52,7 +53,10 @@ def train(
     device: str | None,
 ) -> int:
     """Train, evaluate and report."""
-    extra = [f"data={json.dumps(data)}"] * (data is not None) + [f"seed={seed}"] * (seed is not None)
+    if init_from and Path(init_from).exists():
+        init_from = str(Path(init_from).resolve())  # resumed from any folder
+    given = {"data": data, "init_from": init_from, "seed": seed}
+    extra = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
     chosen, run = choose_run(recipe, out, resume, [*overrides, *extra])
     if chosen.data not in OFFICIAL_SIZES:
         chosen = replace(chosen, data=str(Path(chosen.data).resolve()))  # resumed from any folder
@@ -66,6 +70,8 @@ def train(
     where = choose_device(device)
     dataset = open_data(chosen.data)
     OUT.print(f"{chosen.name} on {chosen.data}, {where}, into {run}")
+    if chosen.init_from and not resume:
+        OUT.print(f"starts from {chosen.init_from}: every tensor but the head, fc, which is new")
     if not resume:
         chosen = fitted(chosen, max_microbatch)
     for line in recipe_cost(chosen, len(dataset.train), len(dataset.class_names)).lines():

@@ -8,26 +8,28 @@ import json
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from rich.console import Console
 
 from resnetkit.commands.device import choose_device
-from resnetkit.data.folder import PhotoSplit
+from resnetkit.commands.names import fitting, read_class_names
 from resnetkit.data.opening import open_evaluation_data, refuse_unknown
-from resnetkit.data.spec import DATASETS, Split
+from resnetkit.data.spec import Split
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import Evaluation
 from resnetkit.evaluate import evaluate as evaluate_model
 from resnetkit.home import atomic_write
-from resnetkit.load import LoadedModel, load_model
+from resnetkit.load import load_model
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import Unreadable, find_images
 from resnetkit.predict import predict as predict_files
 from resnetkit.printing import prediction_line, print_evaluation, print_origin
 from resnetkit.progress import StepProgress
 from resnetkit.provenance import provenance
+from resnetkit.weights_file import are_placeholders
 
 
 def evaluate(
@@ -36,7 +38,9 @@ def evaluate(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     plain: bool,
-    stride_style: StrideStyle,
+    stride_style: StrideStyle | None,
+    raw: bool,
+    class_names: str | None,
     predictions: str | None,
     as_json: bool,
     device: str | None,
@@ -46,9 +50,12 @@ def evaluate(
     refuse_unknown(data)  # before the model is loaded, or its weights fetched
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
-    loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
-    split, class_names, data_sha256 = open_evaluation_data(data)
-    split = fitting(loaded, split, class_names, data)
+    names = read_class_names(class_names) if class_names else None
+    loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
+    split, folder_names, data_sha256 = open_evaluation_data(data)
+    split, matched = fitting(loaded, split, folder_names, data)
+    if matched:
+        loaded = replace(loaded, assumptions=(*loaded.assumptions, matched))
     started = time.perf_counter()
     with StepProgress("evaluate", len(split)) as progress:
         outcome = evaluate_model(
@@ -59,7 +66,7 @@ def evaluate(
             on_batch=progress.count_images,
         )
     seconds = time.perf_counter() - started
-    names = loaded.class_names if isinstance(split, PhotoSplit) else class_names
+    names = folder_names if are_placeholders(loaded.class_names) and isinstance(split, Split) else loaded.class_names
     if as_json:
         facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
                  "data": {"name": data, "split": "test", "sha256": data_sha256}, "seconds": seconds}  # fmt: skip
@@ -69,29 +76,6 @@ def evaluate(
     if predictions:
         write_predictions(Path(predictions), outcome, names)
     return 0
-
-
-def fitting(
-    loaded: LoadedModel, split: Split | PhotoSplit, class_names: Sequence[str], data: str
-) -> Split | PhotoSplit:
-    """Return the images with the labels of the model's classes; all that does not fit is told in one refusal.
-
-    Folders may be named as the model's classes in another order, or be fewer; else the order of both counts.
-    """
-    arch = loaded.model.arch
-    problems = []
-    if isinstance(split, PhotoSplit) and set(class_names) <= set(loaded.class_names):
-        split = split.relabelled([loaded.class_names.index(name) for name in class_names])
-    elif arch.num_classes != len(class_names):
-        problems.append(f"it has {arch.num_classes} classes, the data {len(class_names)}")
-    if arch.in_channels != 3:
-        problems.append(f"it has {arch.in_channels} channels, the data 3")
-    if isinstance(split, Split) and loaded.preprocess.image_size != split.images.shape[1]:
-        sides = f"{loaded.preprocess.image_size} pixels a side, the data {split.images.shape[1]}"
-        problems.append(f"it has {sides}")
-    if problems:
-        raise BadRequest(f"the model does not fit {data}", *problems, loaded.origin)
-    return split
 
 
 def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str]) -> None:
@@ -112,7 +96,8 @@ def predict(
     mean: Sequence[float] | None,
     std: Sequence[float] | None,
     plain: bool,
-    stride_style: StrideStyle,
+    stride_style: StrideStyle | None,
+    raw: bool,
     top: int,
     class_names: str | None,
     as_json: bool,
@@ -121,10 +106,11 @@ def predict(
     """Print the most likely classes of each image; exit code 1 when one could not be read."""
     where = choose_device(device)
     files = find_images(images)
-    loaded = load_model(model, mean=mean, std=std, plain=plain, stride_style=stride_style)
+    chosen = read_class_names(class_names) if class_names else None
+    loaded = load_model(model, mean=mean, std=std, class_names=chosen, plain=plain, stride_style=stride_style, raw=raw)
     if loaded.model.arch.in_channels != 3:
         raise BadRequest(f"images have 3 channels, the model takes {loaded.model.arch.in_channels}", loaded.origin)
-    names = choose_names(class_names, loaded)
+    names = loaded.class_names
     print_origin(loaded, Console(stderr=True, soft_wrap=True, highlight=False, markup=False))
     width = max(map(len, files))
     unreadable = 0
@@ -139,20 +125,3 @@ def predict(
     if unreadable:
         print(f"{unreadable} of {len(files)} files could not be read", file=sys.stderr)
     return 1 if unreadable else 0
-
-
-def choose_names(class_names: str | None, loaded: LoadedModel) -> Sequence[str]:
-    """Return the class names asked for, or those of the weights."""
-    if class_names is None:
-        return loaded.class_names
-    if class_names in DATASETS:
-        names: Sequence[str] = DATASETS[class_names].class_names
-    elif Path(class_names).is_file():
-        names = Path(class_names).read_text(encoding="utf-8").splitlines()
-    else:
-        raise BadRequest(
-            f"--class-names: {class_names!r} is no file", f"expected a file or one of {', '.join(DATASETS)}"
-        )
-    if len(names) != loaded.model.arch.num_classes:
-        raise BadRequest(f"--class-names: expected {loaded.model.arch.num_classes} names, got {len(names)}")
-    return names

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,10 @@ class Split:
     def __len__(self) -> int:
         """Count the images."""
         return len(self.labels)
+
+    def relabelled(self, numbers: Sequence[int]) -> Split:
+        """Return the same images with label numbers[i] in place of i."""
+        return replace(self, labels=np.asarray(numbers)[self.labels].astype(self.labels.dtype))
 
     def read(self, index: int) -> np.ndarray:
         """Return one image, uint8 [side, side, 3]."""

@@ -1,103 +1,23 @@
-"""Layouts of other libraries: rename tables and pure functions on state dicts.
+"""A net's architecture from the names and shapes of its tensors alone, and whether they all fit.
 
-`recognise` tells a net's architecture from the names and shapes of its tensors alone.  What they cannot tell
-(a plain net or shortcut option A; where a strided bottleneck has its stride) takes a stated default.
+What tensors cannot tell (a plain net or shortcut option A; where a strided bottleneck has its stride) takes a
+stated default.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from resnetkit.errors import WeightsError
-from resnetkit.models import Architecture
+from resnetkit.models import Architecture, ResNet
 from resnetkit.models.resnet import Shortcut, Stem, StrideStyle
 
-WRAPPERS = ("state_dict", "model", "model_state_dict")  # keys that hold the tensors of a full checkpoint
-MAX_WRAPPERS = 4  # one in another; a bound, because a file can name itself as its own content
-PREFIXES = {r"(?:module\.|_orig_mod\.)+(.*)": r"\1"}  # of DataParallel and torch.compile, in any order
 DIMENSIONS = {"conv": 4, "fc": 2, "bn": 1}  # of the weights of a convolution, a linear layer and a norm
 SHOWN_NAMES = 6
-
-# Whole-name patterns of a layout, and what they become in ours (torchvision's names).
-AKAMASTER = {r"linear\.(weight|bias)": r"fc.\1", r"(.*)\.shortcut\.(.*)": r"\1.downsample.\2"}
-OPENMMLAB = {
-    r"head\.fc\.(weight|bias)": r"fc.\1",
-    r"backbone\.stem\.0\.conv\.weight": "conv1.0.weight",
-    r"backbone\.stem\.0\.bn\.(.*)": r"conv1.1.\1",
-    r"backbone\.stem\.1\.conv\.weight": "conv1.3.weight",
-    r"backbone\.stem\.1\.bn\.(.*)": r"conv1.4.\1",
-    r"backbone\.stem\.2\.conv\.weight": "conv1.6.weight",
-    r"backbone\.stem\.2\.bn\.(.*)": r"bn1.\1",
-    r"backbone\.(.*)": r"\1",
-}
-
-
-@dataclass(frozen=True)
-class ForeignWeights:
-    """Weights of another library under our names."""
-
-    layout: str
-    tensors: dict[str, Tensor]
-
-
-def find_tensors(content: Any) -> dict[str, Tensor]:
-    """Return the tensors by name of a loaded file: the file itself, or what is under a usual key."""
-    for _ in range(MAX_WRAPPERS):
-        inner = [content[key] for key in WRAPPERS if isinstance(content, Mapping) and key in content]
-        content = next((value for value in inner if isinstance(value, Mapping)), content)
-    if isinstance(content, Mapping):
-        tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
-    raise WeightsError("the file holds no tensors by name", f"got {type(content).__name__}")
-
-
-def strip_prefixes(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Take wrappers' prefixes off every name."""
-    return rename(tensors, PREFIXES)
-
-
-def rename(tensors: Mapping[str, Tensor], table: Mapping[str, str]) -> dict[str, Tensor]:
-    """Rename by the first pattern of `table` that matches a whole name; other names stay."""
-    renamed: dict[str, Tensor] = {}
-    for name, value in tensors.items():
-        target = next((re.sub(k, v, name) for k, v in table.items() if re.fullmatch(k, name)), name)
-        if target in renamed:
-            raise WeightsError(f"two tensors of the file would both be {target!r}")
-        renamed[target] = value
-    return renamed
-
-
-def from_foreign(content: Any) -> ForeignWeights:
-    """Bring the tensors of a loaded file under our names and to float32."""
-    tensors = strip_prefixes(find_tensors(content))
-    if any(name.startswith("backbone.") for name in tensors):
-        layout, tensors = "openmmlab", shift_unpooled_shortcut(rename(tensors, OPENMMLAB))
-    elif "linear.weight" in tensors:
-        layout, tensors = "akamaster", rename(tensors, AKAMASTER)
-    else:
-        layout = "torchvision"
-    floats = {k: v.float() if v.is_floating_point() else v for k, v in tensors.items()}
-    return ForeignWeights(layout, floats)
-
-
-def shift_unpooled_shortcut(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Renumber a V1D net's first shortcut: OpenMMLab leaves out the pool there, ours keeps its place.
-
-    Elsewhere the shortcut is (pool, conv, bn); in layer1 of OpenMMLab it is (conv, bn).
-    """
-    first_conv = tensors.get("layer1.0.downsample.0.weight")
-    if first_conv is None or "layer2.0.downsample.2.weight" not in tensors:
-        return dict(tensors)
-    shifted = {r"layer1\.0\.downsample\.0\.(.*)": r"layer1.0.downsample.1.\1",
-               r"layer1\.0\.downsample\.1\.(.*)": r"layer1.0.downsample.2.\1"}  # fmt: skip
-    return rename(tensors, shifted)
 
 
 def recognise(
@@ -196,22 +116,57 @@ def load_checked(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> int:
     """Load tensors into a model, every one of them; returns how many were used.
 
     A counter of batches that is missing (files before torch 0.4.1) is left at zero; anything else missing,
-    unexpected or of another shape is refused with the names.
+    unexpected, of another shape or of a dtype that cannot be is refused with the names.
     """
-    wanted = model.state_dict()
-    missing = [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")]
-    unexpected = [name for name in tensors if name not in wanted]
-    misshapen = [
-        f"{name} {list(tensors[name].shape)} instead of {list(value.shape)}"
-        for name, value in wanted.items()
-        if name in tensors and tensors[name].shape != value.shape
-    ]
-    groups = (("missing", missing), ("unexpected", unexpected), ("other shape", misshapen))
-    problems = [f"{what}: {shorten(names)}" for what, names in groups if names]
-    if problems:
-        raise WeightsError("the weights do not fit the architecture", *problems)
+    refuse_misfits(model.state_dict(), tensors)
     model.load_state_dict(dict(tensors), strict=False)
     return len(tensors)
+
+
+def check_fit(arch: Architecture, tensors: Mapping[str, Tensor]) -> int:
+    """Say how many tensors a net of `arch` would use, which is all, or refuse; no memory is taken for the net."""
+    refuse_misfits(tensor_shapes(arch), tensors)
+    return len(tensors)
+
+
+def tensor_shapes(arch: Architecture) -> dict[str, Tensor]:
+    """Return the state dict of a net without memory behind it, in its order."""
+    with torch.device("meta"):
+        return dict(ResNet(arch).state_dict())
+
+
+def refuse_misfits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) -> None:
+    """Refuse tensors that are not those of the state dict `wanted`, with all the names."""
+    both = {name: (tensors[name], value) for name, value in wanted.items() if name in tensors}
+    groups = {
+        "missing": [n for n in wanted if n not in tensors and not n.endswith("num_batches_tracked")],
+        "unexpected": [name for name in tensors if name not in wanted],
+        "other shape": [
+            f"{name} {list(ours.shape)} instead of {list(value.shape)}"
+            for name, (ours, value) in both.items()
+            if ours.shape != value.shape
+        ],
+        "wrong dtype": [
+            f"{name} {dtype_name(ours)} instead of {'floats' if value.is_floating_point() else 'whole numbers'}"
+            for name, (ours, value) in both.items()
+            if kind_of(ours) != kind_of(value)
+        ],
+    }
+    problems = [f"{what}: {shorten(names)}" for what, names in groups.items() if names]
+    if problems:
+        raise WeightsError("the weights do not fit the architecture", *problems)
+
+
+def kind_of(value: Tensor) -> str:
+    """Return "float", "whole" or the dtype of what is neither."""
+    if value.is_floating_point():
+        return "float"
+    return dtype_name(value) if value.is_complex() or value.dtype == torch.bool else "whole"
+
+
+def dtype_name(value: Tensor) -> str:
+    """Return a dtype as in float16."""
+    return str(value.dtype).removeprefix("torch.")
 
 
 def shorten(names: list[str]) -> str:

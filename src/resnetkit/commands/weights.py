@@ -1,0 +1,94 @@
+"""The commands `show FILE` and `convert`: what a weights file holds, and the same under other names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from resnetkit.checkpoint import tensors_sha256
+from resnetkit.commands.names import read_class_names
+from resnetkit.conversion import convert as convert_weights
+from resnetkit.layouts.recognise import dtype_name
+from resnetkit.load import read_model_file
+from resnetkit.models import name_of
+from resnetkit.models.resnet import StrideStyle
+from resnetkit.predict import find_images
+from resnetkit.printing import OUT, print_conversion, print_weights
+from resnetkit.weights_file import WeightsFile
+
+
+def show_weights(name: str, as_json: bool, plain: bool, stride_style: StrideStyle | None, raw: bool) -> int:
+    """Print everything that a weights file says of itself, ours or foreign."""
+    facts = weights_facts(read_model_file(name, plain=plain, stride_style=stride_style, raw=raw))
+    if as_json:
+        print(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
+    else:
+        print_weights(facts)
+    return 0
+
+
+def weights_facts(file: WeightsFile) -> dict[str, Any]:
+    """Gather what is known of a weights file, as JSON data."""
+    dtypes = sorted({dtype_name(value) for value in file.tensors.values() if value.is_floating_point()})
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    return {
+        "path": str(file.path),
+        "container": file.container,
+        "sha256": file.sha256,
+        "layout": file.layout,
+        "net": name_of(file.arch),
+        "architecture": asdict(file.arch),
+        "tensors_used": len(file.tensors),
+        "tensors_sha256": tensors_sha256(file.tensors),
+        "parameters": sum(value.numel() for key, value in file.tensors.items() if not key.endswith(buffers)),
+        "dtypes": dtypes,
+        "not_finite": [key for key, value in file.tensors.items()
+                       if value.is_floating_point() and not bool(value.isfinite().all())],
+        "num_classes": file.arch.num_classes,
+        "class_names": list(file.class_names),
+        "preprocess": file.preprocess.to_json(),
+        **file.about,
+        "recorded": file.recorded,
+        "notes": list(file.notes),
+        "assumptions": list(file.assumptions),
+    }  # fmt: skip
+
+
+def convert(
+    model: str,
+    out: str,
+    to: str,
+    images: Sequence[str] | None,
+    mean: Sequence[float] | None,
+    std: Sequence[float] | None,
+    class_names: str | None,
+    license: str | None,  # noqa: A002
+    plain: bool,
+    stride_style: StrideStyle | None,
+    raw: bool,
+    as_json: bool,
+) -> int:
+    """Write weights in another layout, checked on images."""
+    names = read_class_names(class_names) if class_names else None
+    files = find_images(images) if images else None
+    done = convert_weights(
+        model,
+        out,
+        to,
+        images=files,
+        mean=mean,
+        std=std,
+        class_names=names,
+        license=license,
+        plain=plain,
+        stride_style=stride_style,
+        raw=raw,
+    )
+    if as_json:
+        facts = asdict(done) | {"files": [str(path) for path in done.files]}
+        print(json.dumps(facts, indent=1))
+    else:
+        print_conversion(done, OUT)
+    return 0

@@ -1,0 +1,1 @@
+"""Layouts of checkpoints: reading other libraries' and writing them."""

@@ -1,0 +1,253 @@
+"""What a weights file says of itself, whoever wrote it: the tensors, the architecture, and all that is known.
+
+Ours (safetensors with metadata) says everything.  Of any other, container, layout, architecture and dtype are
+recognised from the file alone, and what it cannot tell takes a default that is listed among the assumptions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+
+from resnetkit import checkpoint
+from resnetkit.data import imagenet
+from resnetkit.data.transforms import Preprocess, preprocess_from_json
+from resnetkit.errors import BadRequest, DamagedFile, WeightsError
+from resnetkit.layouts.contents import ForeignWeights, from_foreign
+from resnetkit.layouts.folders import ModelFolder, is_model_folder, read_model_folder
+from resnetkit.layouts.recognise import check_fit, recognise
+from resnetkit.models import Architecture, name_of
+from resnetkit.models.resnet import StrideStyle, architecture_from_json
+from resnetkit.torch_format import read_torch_file
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+ASSUMED_NAMES = "the class names of ImageNet, the file has none (--class-names)"
+ABOUT: dict[str, Any] = {"recipe": None, "data": None, "metrics": {}, "license": None, "origin": None}
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """A file whose every tensor fits its architecture."""
+
+    path: Path  # a file, or a folder of transformers or timm
+    container: str  # safetensors, torch zip or torch legacy
+    layout: str
+    tensors: dict[str, Tensor]  # under our names, in the dtype of the file
+    arch: Architecture
+    preprocess: Preprocess
+    class_names: tuple[str, ...]
+    about: dict[str, Any]  # recipe, data, metrics, license, origin, as in our metadata
+    recorded: dict[str, Any]  # numbers and short texts that the file has beside the tensors
+    notes: tuple[str, ...]  # which copy was taken, what was left aside
+    assumptions: tuple[str, ...]  # what the file does not say, and how to change it
+    sha256: str  # of the file with the tensors
+
+    def origin(self) -> str:
+        """Say in one line what this is."""
+        recipe = f"recipe {self.about['recipe']}" if self.about["recipe"] else f"{self.layout} layout"
+        return f"{self.path}: {name_of(self.arch)}, {recipe}, all {len(self.tensors)} tensors used"
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tensors of a file, before anything is recognised."""
+
+    container: str
+    content: Any  # ours: tensors by name
+    metadata: dict[str, Any] | None  # ours only
+    folder: ModelFolder | None
+    stand_ins: tuple[str, ...]  # names of what was not read
+    sha256: str
+
+
+def read_weights_file(
+    path: Path,
+    *,
+    plain: bool = False,
+    stride_style: StrideStyle | None = None,  # of a foreign file; None: what it says, else "pytorch"
+    raw: bool = False,  # not the averaged copy, where a file has both
+) -> WeightsFile:
+    """Read a weights file of any known layout; raises WeightsError that names it and everything that does not fit."""
+    try:
+        parts = read_parts(path)
+        if parts.metadata:
+            own = own_weights(path, parts)
+            refuse_other_architecture(own.arch, plain, stride_style, raw)
+            return own
+        return foreign_weights(path, parts, from_foreign(parts.content, raw=raw), plain, stride_style)
+    except (WeightsError, DamagedFile) as error:
+        raise named(path, error) from error
+
+
+def read_parts(path: Path) -> Parts:
+    """Read the container of a file, or of the weights in a folder of transformers or timm."""
+    folder = read_model_folder(path) if path.is_dir() and is_model_folder(path) else None
+    file = folder.weights if folder else path
+    sha256 = file_sha256(file)
+    if file.suffix == ".safetensors":
+        content, metadata = checkpoint.read_weights(file)
+        return Parts("safetensors", content, metadata, folder, (), sha256)
+    read = read_torch_file(file)
+    return Parts(read.container, read.content, None, folder, read.ignored, sha256)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
+    """Return a file's tensors under our names, of whatever net, and the SHA-256 of the file."""
+    try:
+        parts = read_parts(path)
+        tensors = parts.content if parts.metadata else from_foreign(parts.content).tensors
+    except (WeightsError, DamagedFile) as error:
+        raise named(path, error) from error
+    return tensors, parts.sha256
+
+
+def named(path: Path, error: WeightsError | DamagedFile) -> WeightsError | DamagedFile:
+    """Return the error with the file's name in it."""
+    return error if str(path) in error.what else type(error)(f"{path}: {error.what}", *error.details)
+
+
+def own_weights(path: Path, parts: Parts) -> WeightsFile:
+    """Read what our own file says of itself."""
+    metadata = parts.metadata or {}
+    try:
+        arch = architecture_from_json(metadata["architecture"])
+        preprocess = preprocess_from_json(metadata["preprocess"])
+        class_names = tuple(map(str, metadata["class_names"]))
+        about = {key: metadata.get(key, default) for key, default in ABOUT.items()}
+        if sum(arch.depths) > len(parts.content):  # a net of a billion blocks is not even tried
+            raise WeightsError("the weights do not fit the architecture", f"got {len(parts.content)} tensors")
+        check_fit(arch, parts.content)
+    except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
+        raise WeightsError("the file's metadata is damaged", f"got {error!r}") from error
+    if len(class_names) != arch.num_classes:
+        got = f"got {len(class_names)} class names for {arch.num_classes} classes"
+        raise WeightsError("the file's metadata contradicts itself", got)
+    return WeightsFile(
+        path=path,
+        container=parts.container,
+        layout="resnetkit",
+        tensors=parts.content,
+        arch=arch,
+        preprocess=preprocess,
+        class_names=class_names,
+        about=about,
+        recorded={},
+        notes=(),
+        assumptions=(),
+        sha256=parts.sha256,
+    )
+
+
+def refuse_other_architecture(arch: Architecture, plain: bool, stride_style: StrideStyle | None, raw: bool) -> None:
+    """Refuse flags for foreign files where our own file says otherwise."""
+    if plain and arch.shortcut != "plain":
+        raise BadRequest(f"--plain: the file says that its net has shortcuts, option {arch.shortcut}")
+    if stride_style and stride_style != arch.stride_style:
+        raise BadRequest(f"--stride-style: the file says that its stride style is {arch.stride_style}")
+    if raw:
+        raise BadRequest("--raw: a file of ours has one copy of the weights")
+
+
+def foreign_weights(
+    path: Path, parts: Parts, foreign: ForeignWeights, plain: bool, stride_style: StrideStyle | None
+) -> WeightsFile:
+    """Recognise the net, with stated defaults for what the file cannot tell."""
+    folder = parts.folder
+    said_style = folder.stride_style if folder else None
+    arch = recognise(foreign.tensors, plain=plain, stride_style=stride_style or said_style or "pytorch")
+    check_fit(arch, foreign.tensors)
+    class_names = (folder and folder.class_names) or foreign.class_names or ()
+    notes = list(foreign.notes)
+    if class_names and len(class_names) != arch.num_classes:
+        notes.append(f"its {len(class_names)} class names are not used: the net has {arch.num_classes} classes")
+        class_names = ()
+    if parts.stand_ins:
+        notes.append(f"not read: {', '.join(parts.stand_ins)}")
+    preprocess = folder.preprocess if folder and folder.preprocess else None
+    origin = {"file": path.name, "sha256": parts.sha256, "layout": foreign.layout, "container": parts.container}
+    return WeightsFile(
+        path=path,
+        container=parts.container,
+        layout=foreign.layout,
+        tensors=foreign.tensors,
+        arch=arch,
+        preprocess=preprocess or default_preprocess(arch),
+        class_names=class_names or known_classes(arch.num_classes),
+        about=ABOUT | {"license": folder and folder.license, "origin": origin | {"url": None}},
+        recorded=foreign.recorded | (folder.recorded if folder else {}),
+        notes=tuple(notes),
+        assumptions=(
+            *assumed_constants(arch, preprocess),
+            *assumed_net(arch, said_style),
+            *([] if class_names or arch.num_classes != imagenet.NUM_CLASSES else [ASSUMED_NAMES]),
+        ),
+        sha256=parts.sha256,
+    )
+
+
+def default_preprocess(arch: Architecture) -> Preprocess:
+    """Return the preprocessing for a file that names none: ImageNet's, or for a CIFAR net its images as they are."""
+    small = arch.stem == "3x3"
+    mean, std = (np.asarray(constants, np.float32) for constants in default_constants(arch.in_channels))
+    return Preprocess(32 if small else 224, mean, std, None if small else 256)
+
+
+def default_constants(channels: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std for a file that names none: ImageNet's for colour, else the pixels in [0, 1] as they are."""
+    return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
+
+
+def assumed_constants(arch: Architecture, preprocess: Preprocess | None) -> list[str]:
+    """List the constants taken where a file names none."""
+    if preprocess:
+        return []
+    constants = zip(("mean", "std"), default_constants(arch.in_channels), strict=True)
+    return [f"{name} {' '.join(map(str, numbers))}, the file names none (--{name})" for name, numbers in constants]
+
+
+def assumed_net(arch: Architecture, said_style: StrideStyle | None) -> list[str]:
+    """List what was taken for granted of the net, because tensors cannot tell it."""
+    taken = []
+    if arch.shortcut == "A":
+        taken.append("residual, with shortcut option A (--plain for a net without shortcuts)")
+    if arch.shortcut == "plain":
+        taken.append("plain, as asked: no shortcuts")
+    if arch.block == "bottleneck" and said_style is None:
+        taken.append(f"stride style {arch.stride_style} (--stride-style pytorch or caffe)")
+    return taken
+
+
+def known_classes(num_classes: int) -> tuple[str, ...]:
+    """Return the names of ImageNet's 1000 classes; for any other number, the class numbers."""
+    if num_classes == imagenet.NUM_CLASSES:
+        return imagenet.names()
+    return tuple(f"class {index}" for index in range(num_classes))
+
+
+def are_placeholders(class_names: tuple[str, ...]) -> bool:
+    """Tell whether class names are only numbers that stand for names nobody gave."""
+    return class_names == tuple(f"class {index}" for index in range(len(class_names)))
+
+
+def file_sha256(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def metadata_of(
+    arch: Architecture, preprocess: Preprocess, class_names: tuple[str, ...], about: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return what our own file says of its weights."""
+    return {
+        "architecture": asdict(arch),
+        "class_names": list(class_names),
+        "preprocess": preprocess.to_json(),
+        **{key: about[key] for key in ABOUT},
+    }

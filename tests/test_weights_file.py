@@ -1,0 +1,223 @@
+"""What a weights file says of itself: ours, a foreign file, a folder of transformers or timm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from resnetkit import checkpoint
+from resnetkit.data import imagenet
+from resnetkit.data.transforms import Preprocess
+from resnetkit.errors import BadRequest, DamagedFile, WeightsError
+from resnetkit.layouts.tables import HUGGINGFACE, to_theirs
+from resnetkit.models import MODELS, ResNet
+from resnetkit.weights_file import are_placeholders, metadata_of, read_tensors, read_weights_file
+
+TINY = replace(MODELS["resnet4_tiny"], num_classes=3)
+PLAIN = Preprocess(16, np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), 20)
+NET = replace(MODELS["resnet50"], depths=(1, 1), widths=(4, 8), stem_width=6, num_classes=3)
+ABOUT = {"recipe": "r", "data": {"name": "d", "sha256": "0"}, "metrics": {}, "license": "mit", "origin": None}
+
+
+def tensors_of(arch: Any) -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return dict(ResNet(arch).state_dict())
+
+
+def saved(content: Any, path: Path) -> Path:
+    torch.save(content, path)
+    return path
+
+
+def test_our_own_file_says_everything(tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    sha256 = checkpoint.save_weights(path, tensors_of(TINY), metadata_of(TINY, PLAIN, ("a", "b", "c"), ABOUT))
+    file = read_weights_file(path)
+    assert (file.container, file.layout, file.sha256) == ("safetensors", "resnetkit", sha256)
+    assert (file.arch, file.class_names, file.about) == (TINY, ("a", "b", "c"), ABOUT)
+    assert file.preprocess.to_json() == PLAIN.to_json()
+    assert file.assumptions == file.notes == ()
+    assert file.origin() == f"{path}: resnet4_tiny, recipe r, all 20 tensors used"
+
+
+WRONG_OWN: dict[str, tuple[dict[str, Any], str]] = {
+    "names": ({"class_names": ["a"]}, "got 1 class names for 3 classes"),
+    "net": ({"architecture": asdict(replace(TINY, depths=(2,)))}, "missing: layer1.1.conv1.weight"),
+    "blocks without end": ({"architecture": asdict(replace(TINY, depths=(10**9,)))}, "got 20 tensors"),
+    "channels without end": ({"architecture": asdict(replace(TINY, widths=(2**62,)))}, ""),
+    "no net": ({"architecture": {"block": "basic"}}, "TypeError"),
+    "no object": ({"architecture": []}, ""),
+}
+
+
+@pytest.mark.parametrize("what", WRONG_OWN)
+def test_our_own_file_that_is_not_sound_is_refused(what: str, tmp_path: Path) -> None:
+    change, said = WRONG_OWN[what]
+    path = tmp_path / "own.safetensors"
+    metadata = metadata_of(TINY, PLAIN, ("a", "b", "c"), ABOUT) | change
+    checkpoint.save_weights(path, tensors_of(TINY), metadata)
+    with pytest.raises(WeightsError) as caught:
+        read_weights_file(path)
+    assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize(("flags", "said"), [
+    ({"plain": True}, "--plain"), ({"stride_style": "caffe"}, "--stride-style"), ({"raw": True}, "--raw"),
+])  # fmt: skip
+def test_flags_for_foreign_files_do_not_change_ours(flags: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = tmp_path / "own.safetensors"
+    checkpoint.save_weights(path, tensors_of(TINY), metadata_of(TINY, PLAIN, ("a", "b", "c"), ABOUT))
+    with pytest.raises(BadRequest, match=said):
+        read_weights_file(path, **flags)
+
+
+def test_a_foreign_file_with_names_and_one_with_too_many(tmp_path: Path) -> None:
+    tensors = {("head." if key[:2] == "fc" else "backbone.") + key: value for key, value in tensors_of(TINY).items()}
+    content = {"meta": {"CLASSES": ["a", "b", "c"], "epoch": 3}, "state_dict": tensors, "optimizer": {}}
+    file = read_weights_file(saved(content, tmp_path / "om.pth"))
+    assert (file.container, file.layout, file.class_names) == ("torch zip", "openmmlab", ("a", "b", "c"))
+    assert file.recorded == {"epoch": 3}
+    assert file.notes == ("left aside: optimizer",)
+    assert file.about["origin"] == {
+        "file": "om.pth", "sha256": file.sha256, "layout": "openmmlab", "container": "torch zip", "url": None,
+    }  # fmt: skip
+    content["meta"]["CLASSES"] = ["a", "b"]  # type: ignore[index]
+    file = read_weights_file(saved(content, tmp_path / "om.pth"))
+    assert are_placeholders(file.class_names)
+    assert "its 2 class names are not used: the net has 3 classes" in file.notes
+
+
+def test_a_thousand_classes_are_said_to_be_taken_for_imagenets(tmp_path: Path) -> None:
+    file = read_weights_file(saved(tensors_of(replace(TINY, num_classes=1000)), tmp_path / "w.pth"))
+    assert file.class_names == imagenet.names()
+    assert file.assumptions[-1] == "the class names of ImageNet, the file has none (--class-names)"
+    assert not any(
+        "class names" in each for each in read_weights_file(saved(tensors_of(TINY), tmp_path / "v.pth")).assumptions
+    )
+
+
+# folders
+
+CONFIG = {
+    "model_type": "resnet", "depths": [1, 1], "hidden_sizes": [16, 32], "embedding_size": 6, "layer_type": "bottleneck",
+    "hidden_act": "relu", "id2label": {"0": "a", "2": "c", "1": "b"}, "transformers_version": "4.18.0.dev0",
+}  # fmt: skip
+CONVNEXT = {
+    "feature_extractor_type": "ConvNextFeatureExtractor", "crop_pct": 0.875, "do_resize": True, "size": 224,
+    "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6], "resample": 3,
+}  # fmt: skip
+BIT = {
+    "image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 40}, "do_center_crop": True, "resample": 2,
+    "crop_size": {"height": 32, "width": 32}, "image_mean": [0.1, 0.2, 0.3], "image_std": [0.4, 0.5, 0.6],
+}  # fmt: skip
+TIMM = {
+    "architecture": "resnet50", "num_classes": 3, "label_names": ["a", "b", "c"],
+    "pretrained_cfg": {"input_size": [3, 176, 176], "test_input_size": [3, 224, 224], "interpolation": "bicubic",
+                       "crop_pct": 0.9, "test_crop_pct": 0.95, "crop_mode": "center", "mean": [0.1, 0.2, 0.3],
+                       "std": [0.4, 0.5, 0.6], "license": "apache-2.0", "tag": "a1_in1k"},
+}  # fmt: skip
+
+
+def folder(path: Path, config: Any, processor: Any = None, theirs: bool = True) -> Path:
+    path.mkdir()
+    tensors = to_theirs(tensors_of(NET), HUGGINGFACE) if theirs else tensors_of(NET)
+    safetensors.torch.save_file(tensors, path / "model.safetensors", {"format": "pt"})
+    (path / "config.json").write_text(json.dumps(config))
+    if processor:
+        (path / "preprocessor_config.json").write_text(json.dumps(processor))
+    return path
+
+
+def test_a_folder_of_transformers(tmp_path: Path) -> None:
+    file = read_weights_file(folder(tmp_path / "hf", CONFIG, CONVNEXT))
+    assert (file.layout, file.container, file.arch) == ("huggingface", "safetensors", NET)
+    assert file.class_names == ("a", "b", "c")
+    assert file.recorded == {"transformers_version": "4.18.0.dev0"}
+    assert file.assumptions == ()
+    assert file.preprocess.to_json() == {
+        "image_size": 224, "resize_size": 256, "family": "pillow-bicubic", "keep_ratio": True,
+        "mean": pytest.approx([0.1, 0.2, 0.3]), "std": pytest.approx([0.4, 0.5, 0.6]),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("processor", "expected"),
+    [
+        (CONVNEXT | {"size": 384}, (384, 384, "pillow-bicubic", False)),
+        (CONVNEXT | {"size": {"shortest_edge": 224}, "image_processor_type": "ConvNextImageProcessor", "resample": 2},
+         (224, 256, "pillow-bilinear", True)),
+        (BIT, (32, 40, "pillow-bilinear", True)),
+        (BIT | {"size": {"height": 40, "width": 40}}, (32, 40, "pillow-bilinear", False)),
+    ],
+)  # fmt: skip
+def test_how_images_are_prepared(processor: Any, expected: tuple[Any, ...], tmp_path: Path) -> None:
+    found = read_weights_file(folder(tmp_path / "hf", CONFIG, processor)).preprocess
+    assert (found.image_size, found.resize_size, found.family, found.keep_ratio) == expected
+
+
+@pytest.mark.parametrize("processor", [None, BIT | {"resample": 0}, BIT | {"do_center_crop": False},
+                                       BIT | {"image_processor_type": "ViTImageProcessor"}])  # fmt: skip
+def test_what_is_not_understood_is_assumed_aloud(processor: Any, tmp_path: Path) -> None:
+    assumed = read_weights_file(folder(tmp_path / "hf", CONFIG, processor)).assumptions
+    assert [each.partition(" ")[0] for each in assumed] == ["mean", "std"]
+
+
+def test_a_folder_says_where_the_stride_is(tmp_path: Path) -> None:
+    caffe = folder(tmp_path / "hf", CONFIG | {"downsample_in_bottleneck": True}, BIT)
+    assert read_weights_file(caffe).arch == replace(NET, stride_style="caffe")
+
+
+def test_a_folder_of_timm(tmp_path: Path) -> None:
+    file = read_weights_file(folder(tmp_path / "timm", TIMM, theirs=False))
+    found = file.preprocess
+    assert (found.image_size, found.resize_size, found.family, found.keep_ratio) == (224, 235, "pillow-bicubic", True)
+    assert (file.class_names, file.about["license"]) == (("a", "b", "c"), "apache-2.0")
+    assert file.recorded["tag"] == "a1_in1k"
+    assert file.assumptions == ()
+    assert file.arch == NET
+
+
+def test_placeholders_of_transformers_are_no_names(tmp_path: Path) -> None:
+    config = CONFIG | {"id2label": {str(index): f"LABEL_{index}" for index in range(3)}}
+    assert are_placeholders(read_weights_file(folder(tmp_path / "hf", config)).class_names)
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "said"),
+    [
+        (CONFIG | {"downsample_in_first_stage": True}, WeightsError, "downsample_in_first_stage True"),
+        (CONFIG | {"hidden_act": "gelu"}, WeightsError, "hidden_act 'gelu'"),
+        ([], DamagedFile, "expected an object, got list"),
+        ({"model_type": "vit"}, DamagedFile, "pretrained_cfg"),
+        (CONFIG | {"id2label": {"x": "a"}}, DamagedFile, "ValueError"),
+    ],
+)
+def test_a_folder_that_is_not_understood_is_refused(config: Any, error: Any, said: str, tmp_path: Path) -> None:
+    path = folder(tmp_path / "hf", config)
+    with pytest.raises(error) as caught:
+        read_weights_file(path)
+    assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+def test_a_folder_without_weights(tmp_path: Path) -> None:
+    path = folder(tmp_path / "hf", CONFIG)
+    (path / "model.safetensors").rename(tmp_path / "away")
+    with pytest.raises(WeightsError, match=r"has a config\.json and no weights"):
+        read_weights_file(path)
+    torch.save(torch.load(saved(to_theirs(tensors_of(NET), HUGGINGFACE), tmp_path / "x")), path / "pytorch_model.bin")
+    assert read_weights_file(path).container == "torch zip"
+
+
+def test_tensors_of_a_net_without_a_head(tmp_path: Path) -> None:
+    body = {key: value for key, value in tensors_of(NET).items() if not key.startswith("fc.")}
+    theirs = {key.removeprefix("resnet."): value for key, value in to_theirs(body, HUGGINGFACE).items()}
+    found, sha256 = read_tensors(saved(theirs, tmp_path / "w.bin"))
+    assert list(found) == list(body)
+    assert len(sha256) == 64
