@@ -75,7 +75,7 @@ def serving(folder: Path) -> Iterator[str]:
     """Serve a folder on loopback."""
     Quiet.asked.clear()
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
 

@@ -124,6 +124,16 @@ def add_convert(commands: Commands) -> Parser:
     return parser
 
 
+def add_push(commands: Commands) -> Parser:
+    """Push weights to the hub."""
+    text = "Push a model to the Hugging Face hub, with a model card made of what its file says. hf:OWNER/NAME pulls it."
+    parser = add_command(commands, "push", text)
+    parser.add_argument("model", help="a run directory or a weights file of ours")
+    parser.add_argument("repo", help="OWNER/NAME; made where it is not there")
+    parser.add_argument("--private", action="store_true", help="let nobody else see it")
+    return parser
+
+
 def add_data(commands: Commands) -> Parser:
     """Fetch a data set."""
     parser = add_command(commands, "data", "Fetch a data set, verify it and say where it is.")
@@ -229,7 +239,7 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda where there is one)")
 
 
-COMMANDS = (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_convert, add_report)
+COMMANDS = (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_convert, add_push, add_report)
 
 
 def positive(text: str) -> int:

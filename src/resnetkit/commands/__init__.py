@@ -7,10 +7,10 @@ from collections.abc import Callable
 from resnetkit.commands.show import show, zoo
 from resnetkit.commands.training import data, report, train
 from resnetkit.commands.use import evaluate, predict
-from resnetkit.commands.weights import convert
+from resnetkit.commands.weights import convert, push
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    function.__name__: function for function in (zoo, show, data, train, evaluate, predict, convert, report)
+    function.__name__: function for function in (zoo, show, data, train, evaluate, predict, convert, push, report)
 }
 
 __all__ = ["COMMANDS"]

@@ -10,8 +10,9 @@ from typing import Any
 from resnetkit.checkpoint import tensors_sha256
 from resnetkit.commands.names import read_class_names
 from resnetkit.conversion import convert as convert_weights
+from resnetkit.hub import push as push_weights
 from resnetkit.layouts.recognise import dtype_name
-from resnetkit.load import read_model_file
+from resnetkit.load import find_weights, read_model_file
 from resnetkit.models import name_of
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import find_images
@@ -26,6 +27,12 @@ def show_weights(name: str, as_json: bool, plain: bool, stride_style: StrideStyl
         print(json.dumps(facts, indent=1, ensure_ascii=False, default=str))
     else:
         print_weights(facts)
+    return 0
+
+
+def push(model: str, repo: str, private: bool) -> int:
+    """Push a weights file of ours to the hub, with its card."""
+    OUT.print(push_weights(find_weights(model), repo, private=private))
     return 0
 
 
