@@ -53,7 +53,7 @@ def peers_of(arch: Architecture) -> list[Peer]:
     if arch.stem == "7x7":
         peers.append(Peer("torchvision", partial(build_torchvision, arch), partial(from_layout, "")))
         if arch.width_factor == 1:
-            peers.append(Peer("transformers", partial(build_transformers, arch), from_transformers))
+            peers.append(Peer("transformers", partial(build_transformers, arch), partial(from_layout, "net.")))
     if arch.stem != "3x3":
         peers.append(Peer("timm", partial(build_timm, arch), partial(from_layout, "")))
     return peers
@@ -110,28 +110,3 @@ def build_transformers(arch: Architecture) -> nn.Module:
     )
     net = transformers.ResNetForImageClassification(config)
     return Logits(net, lambda net, images: net(images).logits)
-
-
-# What a tensor's place is called in transformers and by us; its stages and layers are counted from zero.
-TRANSFORMERS = {
-    "resnet.embedder.embedder.convolution.": "conv1.",
-    "resnet.embedder.embedder.normalization.": "bn1.",
-    **{f"resnet.encoder.stages.{stage}.layers.": f"layer{stage + 1}." for stage in range(4)},
-    "shortcut.convolution.": "downsample.0.",
-    "shortcut.normalization.": "downsample.1.",
-    **{f".layer.{layer}.convolution.": f".conv{layer + 1}." for layer in range(3)},
-    **{f".layer.{layer}.normalization.": f".bn{layer + 1}." for layer in range(3)},
-    "classifier.1.": "fc.",
-}
-
-
-def from_transformers(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Rename the tensors of transformers; a name that is not known stays, and is then refused as unexpected."""
-    return {transformers_name(name.removeprefix("net.")): value for name, value in tensors.items()}
-
-
-def transformers_name(name: str) -> str:
-    """Return our name of one tensor."""
-    for theirs, ours in TRANSFORMERS.items():
-        name = name.replace(theirs, ours)
-    return name

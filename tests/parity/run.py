@@ -22,10 +22,13 @@ from figures import Figure, table, to_json  # noqa: E402
 from indices import index_figures  # noqa: E402
 from lamb import lamb_figures  # noqa: E402
 from nets import net_figures  # noqa: E402
+from published_names import published_figures  # noqa: E402
 from rates import rate_figures  # noqa: E402
+from runner_files import runner_figures  # noqa: E402
 from steps import rounding_remarks, training_figures  # noqa: E402
 from targets import loss_figures, mix_figures, row_loss_figures  # noqa: E402
 
+from layouts import files_in_figures, files_out_figures, wrapped_figures  # noqa: E402
 from resnetkit.home import write_json  # noqa: E402
 from resnetkit.provenance import provenance  # noqa: E402
 
@@ -42,6 +45,11 @@ QUESTIONS: dict[str, tuple[Callable[[], Iterator[Figure]], int]] = {
     "indices": (index_figures, 24),
     "lamb": (lamb_figures, 4),
     "training": (training_figures, 5),
+    "published": (published_figures, 1 + 64 + 15),
+    "their-files": (files_in_figures, 68),
+    "our-files": (files_out_figures, 68 + 2),
+    "wrapped-files": (wrapped_figures, 2 * 5),
+    "runner-files": (runner_figures, 2 * 2 + 2 * 4),
 }
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("mmpretrain", reason="the libraries compared with are in .venv-parity: make parity")
 
+import published_names
 import run
 from configs import differing_settings, read_config, recipe_of_1x, settings_of_config, settings_of_recipe
 from figures import Figure, largest, relative_error, worst_error
@@ -30,12 +32,16 @@ from rates import SCHEDULES, mmengine_rates, our_rates
 from steps import FLOAT32, FLOAT64, LOSS_BOUND, WEIGHTS_BOUND, Numerics, our_recipe, training_errors
 from targets import BOUND, CLASSES, loss_errors, mix_errors
 
+import layouts
+from resnetkit import conversion, layout_files
 from resnetkit.data.mix import cutmix, mixup
 from resnetkit.data.sampler import repeated_order
 from resnetkit.layouts.recognise import load_checked
+from resnetkit.layouts.targets import to_layout
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.optim import Lamb
+from resnetkit.published import PUBLISHED
 from resnetkit.recipe import Cosine, Recipe, Sgd, StepDecay
 from resnetkit.recipes import RECIPES
 
@@ -210,6 +216,50 @@ def test_another_optimizer_misses_the_bounds_of_ten_steps(optim: Sgd, numerics: 
     losses, weights = training_errors(replace(our_recipe(), optim=optim), numerics)
     assert losses > LOSS_BOUND
     assert weights > WEIGHTS_BOUND
+
+
+def test_a_file_with_two_norms_exchanged_misses_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = find_architecture("resnet18")
+    peer = next(peer for peer in peers_of(arch) if peer.library == "torchvision")
+    honest = layouts.write_theirs
+
+    def exchanged(*given: Any) -> Path:
+        path = honest(*given)
+        tensors = torch.load(path, weights_only=True)
+        first, second = "layer3.1.bn1.weight", "layer3.1.bn2.weight"
+        tensors[first], tensors[second] = tensors[second], tensors[first]
+        torch.save(tensors, path)
+        return path
+
+    assert layouts.error_of_their_file(arch, peer) < LOGITS_BOUND
+    monkeypatch.setattr(layouts, "write_theirs", exchanged)
+    assert layouts.error_of_their_file(arch, peer) > LOGITS_BOUND
+
+
+@pytest.mark.parametrize("library", layouts.TARGETS)
+def test_a_renamed_tensor_is_refused_by_every_library(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = replace(find_architecture("resnet18"), num_classes=3)
+    peer = next(peer for peer in peers_of(arch) if peer.library == library)
+    honest = to_layout
+
+    def renamed(*given: Any) -> dict[str, Tensor]:
+        tensors = honest(*given)
+        return {name.replace("bn2.bias", "bn2.bios").replace("1.normalization.bias", "1.bios"): tensors[name]
+                for name in tensors}  # fmt: skip
+
+    assert layouts.error_of_our_file(arch, peer) < LOGITS_BOUND
+    monkeypatch.setattr(layout_files, "to_layout", renamed)
+    monkeypatch.setattr(conversion, "read_back", lambda path, file, target: file)  # ours would refuse it at once
+    with pytest.raises((RuntimeError, ValueError)):
+        layouts.error_of_our_file(arch, peer)
+
+
+def test_another_entry_of_published_weights_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "timm/resnet50.a1_in1k"
+    assert published_names.differences("resnet50.a1_in1k") == 0
+    entry = PUBLISHED[name]
+    monkeypatch.setitem(PUBLISHED, name, replace(entry, preprocess=replace(entry.preprocess, resize_size=256), url="x"))
+    assert published_names.differences("resnet50.a1_in1k") == 2
 
 
 def test_what_is_not_a_number_or_of_another_shape_or_name_never_passes() -> None:
