@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import http.server
 import io
+import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ import pytest
 import torch
 import torchvision.models  # type: ignore[import-untyped]
 
+from resnetkit.cli import main
 from resnetkit.data import imagenet
 from resnetkit.errors import BadRequest, DamagedFile, SourceError
 from resnetkit.load import load_model, read_model_file
@@ -234,6 +236,17 @@ def test_every_row_of_the_page_that_has_weights_is_there() -> None:
     assert len(rows) == 25
     assert rows == {name for name in PUBLISHED if name.startswith("openmmlab/")}
     assert len(PUBLISHED) == 25 + 12 + 64
+
+
+def test_the_table_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["zoo", "--published", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in rows] == list(PUBLISHED)
+    assert rows[0]["license"] == "apache-2.0"
+    assert main(["zoo", "--published"]) == 0
+    text = capsys.readouterr().out
+    assert all(name in text for name in PUBLISHED)
+    assert "resnet50_a1_0-14fe96d1.pth" in text
 
 
 def test_every_file_name_ends_in_a_hash_of_its_own() -> None:

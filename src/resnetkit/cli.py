@@ -82,6 +82,8 @@ def add_zoo(commands: Commands) -> Parser:
     """List the published nets."""
     text = "List the nets of the ResNet page and of the paper. Parameters and multiply-adds are counted now."
     parser = add_command(commands, "zoo", text)
+    parser.add_argument("--published", action="store_true",
+                        help="list the weights of OpenMMLab, torchvision and timm that have a name here")  # fmt: skip
     add_json(parser)
     return parser
 

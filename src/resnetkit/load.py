@@ -103,8 +103,7 @@ def read_model_file(
     raw: bool = False,
 ) -> WeightsFile:
     """Read the weights file that a name stands for, fetched when absent; arguments and errors are `load_model`'s."""
-    entry = find_published(name, weights)
-    path = published_file(entry) if entry else find_weights(name)
+    entry, path = find_model(name, weights)
     file = read_weights_file(path, plain=plain, stride_style=stride_style, raw=raw)
     said = as_published(file, entry) if entry else file
     return with_class_names(with_constants(said, mean, std), class_names)
@@ -115,8 +114,7 @@ def load_all_but_head(model: ResNet, name: str | Path) -> str:
 
     Every other tensor of both is used; raises BadRequest for an unknown name, WeightsError where one does not fit.
     """
-    entry = find_published(name, None)
-    path = published_file(entry) if entry else find_weights(name)
+    _, path = find_model(name)
     tensors, sha256 = read_tensors(path)
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
     body = {name: value for name, value in tensors.items() if not name.startswith("fc.")}
@@ -127,16 +125,16 @@ def load_all_but_head(model: ResNet, name: str | Path) -> str:
     return sha256
 
 
-def find_published(name: str | Path, weights: str | None) -> Published | None:
-    """Return the published weights that a name stands for, where it is no file's or folder's."""
+def find_model(name: str | Path, weights: str | None = None) -> tuple[Published | None, Path]:
+    """Return the published weights that a name stands for, if it does, and the file or folder that has the weights."""
     if weights is None and (Path(name).exists() or (str(name) not in ZOO and str(name) not in PUBLISHED)):
-        return None
-    return published(str(name), weights)
+        return None, find_weights(Path(name))
+    entry = published(str(name), weights)
+    return entry, published_file(entry)
 
 
-def find_weights(name: str | Path) -> Path:
-    """Return what has the weights: a file, or a folder of transformers or timm (pulled from the hub for hf:NAME)."""
-    path = Path(name)
+def find_weights(path: Path) -> Path:
+    """Return a file, or a folder of transformers or timm, that is there or comes from the hub."""
     if path.is_dir():
         if (path / checkpoint.RECIPE).is_file() or not is_model_folder(path):
             return run_weights(path)
@@ -145,11 +143,11 @@ def find_weights(name: str | Path) -> Path:
         return path
     if path.exists():  # a pipe would be waited for, for ever
         raise BadRequest(f"{path} is no ordinary file", "expected a weights file or a folder")
-    if remote := hub.parse_hub_name(str(name)):
+    if remote := hub.parse_hub_name(str(path)):
         return pulled(*remote)
     known = [*ZOO, *PUBLISHED]
     raise BadRequest(
-        f"no model {str(name)!r}{did_you_mean(str(name), known)}",
+        f"no model {str(path)!r}{did_you_mean(str(path), known)}",
         "expected a run directory, a weights file, hf:OWNER/NAME, or a name that `resnetkit zoo` lists",
     )
 

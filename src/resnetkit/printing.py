@@ -55,6 +55,17 @@ def print_zoo(rows: list[dict[str, Any]]) -> None:
             OUT.print(f"* {row['name']}: {note}")
 
 
+def print_weights_table(rows: list[dict[str, Any]]) -> None:
+    """Print the weights that can be had by name."""
+    table = Table("name", "licence", "top-1 %", "images", "resize, crop", "file")
+    for row in rows:
+        top1 = "" if row["top1"] is None else f"{row['top1']:.2%}"[:-1]
+        images = "" if row["images"] is None else f"{row['images']:,}"
+        sizes = f"{row['resize_size']}, {row['image_size']} ({row['family']})"
+        table.add_row(row["name"], row["license"] or "not named", top1, images, sizes, row["url"].rpartition("/")[2])
+    wide_console(190).print(table)
+
+
 def print_published(row: dict[str, Any]) -> None:
     """Print what is published of a net, beside what is counted now."""
     OUT.print(f"{row['name']}: {row['model']}, {row['num_classes']:,} classes, {row['image_size']} pixels")

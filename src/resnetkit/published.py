@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import numpy as np
@@ -133,6 +134,14 @@ def published(name: str, weights: str | None = None) -> Published:
         raise BadRequest(f"{name} has no weights that can be had here", f"next: {train}name a weights file")
     known = [key.removeprefix(f"{publisher}/") for key in PUBLISHED if key.startswith(f"{publisher}/")]
     raise BadRequest(f"{publisher} has no weights {name!r}{did_you_mean(name, known)}", f"known: {', '.join(known)}")
+
+
+def published_row(entry: Published) -> dict[str, Any]:
+    """Return an entry as JSON data."""
+    view = entry.preprocess
+    sizes = {"image_size": view.image_size, "resize_size": view.resize_size, "family": view.family}
+    figures = {"top1": entry.top1, "top5": entry.top5, "images": entry.images}
+    return {"name": entry.name, "license": entry.licence, **figures, **sizes, "url": entry.url}
 
 
 def published_file(entry: Published) -> Path:

@@ -14,16 +14,20 @@ from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.forecast import forecast as forecast_of
 from resnetkit.hub import parse_hub_name
 from resnetkit.models.resnet import StrideStyle
-from resnetkit.printing import OUT, print_forecast, print_plan, print_published, print_zoo
-from resnetkit.published import PUBLISHED
+from resnetkit.printing import OUT, print_forecast, print_plan, print_published, print_weights_table, print_zoo
+from resnetkit.published import PUBLISHED, published_row
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import leaves, recipe_to_json
 from resnetkit.recipes import RECIPES, load_recipe
 from resnetkit.zoo import ZOO, zoo_row, zoo_rows
 
 
-def zoo(as_json: bool) -> int:
-    """Print the published nets."""
+def zoo(published: bool, as_json: bool) -> int:
+    """Print the published nets, or the weights that can be had by name."""
+    if published:
+        weights = [published_row(entry) for entry in PUBLISHED.values()]
+        print(json.dumps(weights, indent=1)) if as_json else print_weights_table(weights)
+        return 0
     rows = zoo_rows()
     if as_json:
         print(json.dumps(rows, indent=1))

@@ -12,7 +12,7 @@ from resnetkit.commands.names import read_class_names
 from resnetkit.conversion import convert as convert_weights
 from resnetkit.hub import push as push_weights
 from resnetkit.layouts.recognise import dtype_name
-from resnetkit.load import find_weights, read_model_file
+from resnetkit.load import find_model, read_model_file
 from resnetkit.models import name_of
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import find_images
@@ -32,7 +32,7 @@ def show_weights(name: str, as_json: bool, plain: bool, stride_style: StrideStyl
 
 def push(model: str, repo: str, private: bool) -> int:
     """Push a weights file of ours to the hub, with its card."""
-    OUT.print(push_weights(find_weights(model), repo, private=private))
+    OUT.print(push_weights(find_model(model)[1], repo, private=private))
     return 0
 
 

@@ -65,6 +65,8 @@ def recognise_widths(tensors: Mapping[str, Tensor], stages: int, bottleneck: boo
 def require(tensors: Mapping[str, Tensor], *names: str) -> None:
     """Refuse tensors that lack what every net of ours has, or have it with another number of dimensions."""
     missing = [name for name in names if name not in tensors]
+    if missing == ["fc.weight"]:
+        raise WeightsError("a backbone without a head", "next: train --init-from FILE starts from it, with a new head")
     if missing:
         some = ", ".join(list(tensors)[:SHOWN_NAMES])
         raise WeightsError("not a residual net of a known layout", f"got {some}, ...", f"expected {', '.join(missing)}")
