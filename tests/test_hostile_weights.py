@@ -146,7 +146,9 @@ def files(canary: Path) -> dict[str, File]:
         "ours, damaged": own(lambda: safe({"architecture": {"block": "x"}}), "metadata is damaged"),
         "ours, endless": own(lambda: safe({"architecture": asdict(TINY) | {"depths": [10**12]}, "class_names": [],
                           "preprocess": {"image_size": 1, "resize_size": None, "family": "pillow-bilinear",
-                                         "keep_ratio": True, "mean": [0], "std": [1]}}), "do not fit"),
+                                         "keep_ratio": True, "mean": [0] * 3, "std": [1] * 3}}), "do not fit"),
+        "ours, nested without end": own(lambda: safetensors.torch.save(state(), {METADATA_KEY: "[" * 10**5}),
+                                        "not a whole safetensors file"),
         "ours, no JSON": own(lambda: safetensors.torch.save(state(), {METADATA_KEY: "{"}), "safetensors file"),
     }  # fmt: skip
 
@@ -188,7 +190,7 @@ def test_the_attacks_are_real(tmp_path: Path) -> None:
     canary = tmp_path / "it-ran"
     Attack(os.system, f"touch {canary}").call[0](*Attack(os.system, f"touch {canary}").call[1])
     assert canary.exists()
-    assert len(KINDS) == 38
+    assert len(KINDS) == 39
 
 
 def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,6 +52,19 @@ WRONG_OWN: dict[str, tuple[dict[str, Any], str]] = {
     "net": ({"architecture": asdict(replace(TINY, depths=(2,)))}, "missing: layer1.1.conv1.weight"),
     "blocks without end": ({"architecture": asdict(replace(TINY, depths=(10**9,)))}, "got 20 tensors"),
     "channels without end": ({"architecture": asdict(replace(TINY, widths=(2**62,)))}, ""),
+    "a picture of a terabyte": (
+        {"preprocess": PLAIN.to_json() | {"image_size": 10**6, "resize_size": None}},
+        "image sizes",
+    ),
+    "a mean of other channels": ({"preprocess": PLAIN.to_json() | {"mean": [0.5]}}, "mean (1,) and std (3,)"),
+    "a std of zero": ({"preprocess": PLAIN.to_json() | {"std": [1, 0, 1]}}, "std 0"),
+    "a mean that is none": ({"preprocess": PLAIN.to_json() | {"mean": [float("nan")] * 3}}, "no number"),
+    "names that move the cursor": ({"class_names": ["a", "b", "\x1b[2J"]}, "cannot be printed"),
+    "metrics of another kind": ({"metrics": [1]}, "metrics: list"),
+    "a metric of another kind": ({"metrics": {"a": 1}}, "metrics: dict"),
+    "a licence of another kind": ({"license": 3}, "license: int"),
+    "an unknown stem": ({"architecture": asdict(TINY) | {"stem": "5x5"}}, "stem '5x5'"),
+    "an unknown block": ({"architecture": asdict(TINY) | {"block": ["basic"]}}, "block"),
     "no net": ({"architecture": {"block": "basic"}}, "TypeError"),
     "no object": ({"architecture": []}, ""),
 }
@@ -88,6 +101,10 @@ def test_a_foreign_file_with_names_and_one_with_too_many(tmp_path: Path) -> None
     assert file.about["origin"] == {
         "file": "om.pth", "sha256": file.sha256, "layout": "openmmlab", "container": "torch zip", "url": None,
     }  # fmt: skip
+    content["meta"]["CLASSES"] = ["a", "b", "c\x1b[2J"]  # type: ignore[index]
+    file = read_weights_file(saved(content, tmp_path / "om.pth"))
+    assert are_placeholders(file.class_names)
+    assert "its class names are not used: they cannot be printed" in file.notes
     content["meta"]["CLASSES"] = ["a", "b"]  # type: ignore[index]
     file = read_weights_file(saved(content, tmp_path / "om.pth"))
     assert are_placeholders(file.class_names)
@@ -197,6 +214,7 @@ def test_placeholders_of_transformers_are_no_names(tmp_path: Path) -> None:
         ([], DamagedFile, "expected an object, got list"),
         ({"model_type": "vit"}, DamagedFile, "pretrained_cfg"),
         (CONFIG | {"id2label": {"x": "a"}}, DamagedFile, "ValueError"),
+        (TIMM | {"pretrained_cfg": TIMM["pretrained_cfg"] | {"std": [0, 1, 1]}}, DamagedFile, "std 0"),  # type: ignore[operator]
     ],
 )
 def test_a_folder_that_is_not_understood_is_refused(config: Any, error: Any, said: str, tmp_path: Path) -> None:

@@ -215,5 +215,5 @@ def read_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any] | None]:
             metadata = (file.metadata() or {}).get(METADATA_KEY)
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         return tensors, json.loads(metadata) if metadata else None
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, RecursionError) as error:
         raise DamagedFile(f"{path} is not a whole safetensors file", f"{error}") from error

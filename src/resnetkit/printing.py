@@ -184,10 +184,10 @@ def print_weights(facts: dict[str, Any]) -> None:
         "values": f"sha256 {facts['tensors_sha256']}, the same in every layout",
         "classes": f"{facts['num_classes']:,}: {some}",
         "preprocess": preprocess_line(preprocess),
-        **{key: facts[key] for key in ("recipe", "license") if facts[key]},
+        **{key: printable(facts[key]) for key in ("recipe", "license") if facts[key]},
         **{key: pairs(facts[key]) for key in ("data", "recorded") if facts[key]},
         **({"origin": pairs(facts["origin"])} if facts["layout"] == "resnetkit" and facts["origin"] else {}),
-        **{f"metrics, {name}": pairs(figures) for name, figures in facts["metrics"].items()},
+        **{f"metrics, {printable(name)}": pairs(figures) for name, figures in facts["metrics"].items()},
     }
     for key, line in lines.items():
         OUT.print(f"{key:12} {line}")
@@ -214,7 +214,14 @@ def preprocess_line(preprocess: dict[str, Any]) -> str:
 def pairs(facts: dict[str, Any]) -> str:
     """Write plain facts in one line."""
     flat = {key: value for key, value in facts.items() if value is not None}
-    return ", ".join(f"{key} {pairs(value) if isinstance(value, dict) else value}" for key, value in flat.items())
+    return ", ".join(
+        f"{key} {pairs(value) if isinstance(value, dict) else printable(value)}" for key, value in flat.items()
+    )
+
+
+def printable(value: object) -> str:
+    """Write a value of a file so that it cannot move the terminal's cursor."""
+    return "".join(letter if letter.isprintable() else "?" for letter in str(value))
 
 
 def print_conversion(done: Conversion, console: Console) -> None:

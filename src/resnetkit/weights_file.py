@@ -7,7 +7,7 @@ recognised from the file alone, and what it cannot tell takes a default that is 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from resnetkit.models.resnet import StrideStyle, architecture_from_json
 from resnetkit.torch_format import read_torch_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+MAX_IMAGE_SIZE = 4096  # pixels a side; a file that says more would have the machine's memory
 ASSUMED_NAMES = "the class names of ImageNet, the file has none (--class-names)"
 ABOUT: dict[str, Any] = {"recipe": None, "data": None, "metrics": {}, "license": None, "origin": None}
 
@@ -118,15 +119,16 @@ def own_weights(path: Path, parts: Parts) -> WeightsFile:
     try:
         arch = architecture_from_json(metadata["architecture"])
         preprocess = preprocess_from_json(metadata["preprocess"])
+        refuse_unsound_preprocess(preprocess, arch.in_channels)
         class_names = tuple(map(str, metadata["class_names"]))
-        about = {key: metadata.get(key, default) for key, default in ABOUT.items()}
+        about = checked_about(metadata)
         if sum(arch.depths) > len(parts.content):  # a net of a billion blocks is not even tried
             raise WeightsError("the weights do not fit the architecture", f"got {len(parts.content)} tensors")
         check_fit(arch, parts.content)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise WeightsError("the file's metadata is damaged", f"got {error!r}") from error
-    if len(class_names) != arch.num_classes:
-        got = f"got {len(class_names)} class names for {arch.num_classes} classes"
+    if len(class_names) != arch.num_classes or not are_printable(class_names):
+        got = f"got {len(class_names)} class names for {arch.num_classes} classes, or such as cannot be printed"
         raise WeightsError("the file's metadata contradicts itself", got)
     return WeightsFile(
         path=path,
@@ -142,6 +144,34 @@ def own_weights(path: Path, parts: Parts) -> WeightsFile:
         assumptions=(),
         sha256=parts.sha256,
     )
+
+
+def checked_about(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is known of weights beside the net; TypeError for a part that is not what it must be."""
+    about = {key: metadata.get(key, default) for key, default in ABOUT.items()}
+    kinds = {"recipe": str | None, "data": dict | None, "metrics": dict, "license": str | None, "origin": dict | None}
+    wrong = [key for key, kind in kinds.items() if not isinstance(about[key], kind)]
+    wrong += ["metrics"] * (not wrong and not all(isinstance(found, dict) for found in about["metrics"].values()))
+    if wrong:
+        raise TypeError(f"{wrong[0]}: {type(about[wrong[0]]).__name__}")
+    return about
+
+
+def refuse_unsound_preprocess(preprocess: Preprocess, channels: int) -> None:
+    """Refuse a preprocessing that no image could go through; ValueError says why."""
+    mean, std = preprocess.mean, preprocess.std
+    sizes = (preprocess.image_size, preprocess.resize_size or preprocess.image_size)
+    if not all(isinstance(size, int) and 1 <= size <= MAX_IMAGE_SIZE for size in sizes):
+        raise ValueError(f"image sizes {sizes}")
+    if mean.shape not in {(channels,), (*sizes[:1] * 2, channels)} or std.shape != (channels,):
+        raise ValueError(f"mean {mean.shape} and std {std.shape} for {channels} channels")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise ValueError("mean or std that is no number, or std 0")
+
+
+def are_printable(names: Iterable[str]) -> bool:
+    """Say whether names are texts of a line: none could move a terminal's cursor."""
+    return all(name.isprintable() for name in names)
 
 
 def refuse_other_architecture(arch: Architecture, plain: bool, stride_style: StrideStyle | None, raw: bool) -> None:
@@ -164,12 +194,20 @@ def foreign_weights(
     check_fit(arch, foreign.tensors)
     class_names = (folder and folder.class_names) or foreign.class_names or ()
     notes = list(foreign.notes)
+    if not are_printable(class_names):
+        notes.append("its class names are not used: they cannot be printed")
+        class_names = ()
     if class_names and len(class_names) != arch.num_classes:
         notes.append(f"its {len(class_names)} class names are not used: the net has {arch.num_classes} classes")
         class_names = ()
     if parts.stand_ins:
         notes.append(f"not read: {', '.join(parts.stand_ins)}")
     preprocess = folder.preprocess if folder and folder.preprocess else None
+    if preprocess:
+        try:
+            refuse_unsound_preprocess(preprocess, arch.in_channels)
+        except ValueError as error:
+            raise DamagedFile("its preprocessing is not sound", f"got {error}") from error
     origin = {"file": path.name, "sha256": parts.sha256, "layout": foreign.layout, "container": parts.container}
     return WeightsFile(
         path=path,

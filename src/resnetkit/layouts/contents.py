@@ -143,8 +143,10 @@ def look_around(content: Any) -> tuple[dict[str, Any], tuple[str, ...] | None, l
 
 
 def is_plain(value: Any) -> bool:
-    """Tell whether a value is a number or a short text."""
-    return isinstance(value, bool | int | float) or (isinstance(value, str) and len(value) <= MAX_TEXT)
+    """Tell whether a value is a number or a short text of a line."""
+    if isinstance(value, str):
+        return len(value) <= MAX_TEXT and value.isprintable()
+    return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def named_classes(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:

@@ -9,7 +9,7 @@ Parameter names follow torchvision.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,13 +17,15 @@ from torch import Tensor, nn
 Stem = Literal["7x7", "deep", "3x3"]
 Shortcut = Literal["A", "B", "C", "plain"]
 StrideStyle = Literal["pytorch", "caffe"]
+Block = Literal["basic", "bottleneck"]
+STEMS, SHORTCUTS, STRIDE_STYLES, BLOCKS = map(get_args, (Stem, Shortcut, StrideStyle, Block))
 
 
 @dataclass(frozen=True)
 class Architecture:
     """All that decides a net's parameters and its function; stored with the weights."""
 
-    block: Literal["basic", "bottleneck"]
+    block: Block
     depths: tuple[int, ...]  # blocks in each stage
     widths: tuple[int, ...] = (64, 128, 256, 512)  # channels of the 3x3 convolutions, at width_factor 1
     width_factor: int = 1  # widens the 3x3 of a bottleneck only: 2 in the wide nets
@@ -42,9 +44,16 @@ class Architecture:
 
 
 def architecture_from_json(data: dict[str, Any]) -> Architecture:
-    """Build the architecture that `dataclasses.asdict` and JSON made plain data of."""
+    """Build the architecture that `dataclasses.asdict` and JSON made plain data of.
+
+    Raises TypeError or ValueError for what is none.
+    """
     values: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value for name, value in data.items()}
-    return Architecture(**values)
+    arch = Architecture(**values)
+    for name, known in (("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("stride_style", STRIDE_STYLES)):
+        if getattr(arch, name) not in known:
+            raise ValueError(f"{name} {getattr(arch, name)!r}")
+    return arch
 
 
 def conv(in_channels: int, out_channels: int, kernel_size: int, stride: int = 1) -> nn.Conv2d:
