@@ -159,6 +159,7 @@ def test_pull_takes_the_older_file_where_there_is_no_other(server: dict[str, dic
     loaded = load_model("hf:some/old@main")
     assert loaded.model.arch.num_classes == 3
     assert loaded.preprocess.image_size == 32
+    assert loaded.about["origin"]["url"] == "hf:some/old@main"
 
 
 @pytest.mark.parametrize(

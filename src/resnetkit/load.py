@@ -105,8 +105,11 @@ def read_model_file(
     """Read the weights file that a name stands for, fetched when absent; arguments and errors are `load_model`'s."""
     entry, path = find_model(name, weights)
     file = read_weights_file(path, plain=plain, stride_style=stride_style, raw=raw)
-    said = as_published(file, entry) if entry else file
-    return with_class_names(with_constants(said, mean, std), class_names)
+    if entry:
+        file = as_published(file, entry)
+    elif is_hub_name(name):
+        file = with_url(file, str(name))
+    return with_class_names(with_constants(file, mean, std), class_names)
 
 
 def load_all_but_head(model: ResNet, name: str | Path) -> str:
@@ -123,6 +126,18 @@ def load_all_but_head(model: ResNet, name: str | Path) -> str:
     except WeightsError as error:
         raise WeightsError(f"{path}: {error.what}", *error.details) from error
     return sha256
+
+
+def is_hub_name(name: str | Path) -> bool:
+    """Say whether a name means a repository on the hub, and nothing that is here."""
+    return not Path(name).exists() and hub.parse_hub_name(str(name)) is not None
+
+
+def with_url(file: WeightsFile, url: str) -> WeightsFile:
+    """Say of a foreign file where it came from; ours says itself where its weights did."""
+    if file.layout == "resnetkit":
+        return file
+    return replace(file, about=file.about | {"origin": file.about["origin"] | {"url": url}})
 
 
 def find_model(name: str | Path, weights: str | None = None) -> tuple[Published | None, Path]:
