@@ -16,11 +16,10 @@ from torch import Tensor
 from resnetkit.errors import BadRequest, WeightsError, did_you_mean
 from resnetkit.layout_files import missing_counters, write_layout
 from resnetkit.layouts.folders import processor_config
-from resnetkit.layouts.recognise import load_checked
+from resnetkit.layouts.recognise import build_with
 from resnetkit.layouts.tables import TARGETS, Target
 from resnetkit.layouts.targets import LAYOUTS, refuse_inexpressible
 from resnetkit.load import read_model_file
-from resnetkit.models import ResNet
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import read_pixels
 from resnetkit.weights_file import ASSUMED_NAMES, WeightsFile, are_placeholders, read_weights_file
@@ -158,7 +157,7 @@ def read_back(path: Path, file: WeightsFile, target: Target) -> WeightsFile:
 def compare(before: WeightsFile, after: WeightsFile, pixels: NDArray[np.uint8]) -> float:
     """Return the largest difference of any logit; WeightsError for any difference at all, in tensors too."""
     changed = [name for name, value in before.tensors.items() if not same_bits(value, after.tensors.get(name))]
-    nets = net_of(before), net_of(after)
+    nets = [build_with(file.arch, file.tensors) for file in (before, after)]
     largest = 0.0
     for start in range(0, len(pixels), BATCH_SIZE):
         images = before.preprocess.normalize(torch.from_numpy(pixels[start : start + BATCH_SIZE]))
@@ -182,13 +181,6 @@ def same_bits(value: Tensor, other: Tensor | None) -> bool:
 def bits(value: Tensor) -> Tensor:
     """Return a tensor as bytes, so that nan equals itself."""
     return value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
-
-
-def net_of(file: WeightsFile) -> ResNet:
-    """Build a file's net in eval mode."""
-    model = ResNet(file.arch).eval()
-    load_checked(model, file.tensors)
-    return model
 
 
 def kept_assumptions(file: WeightsFile, target: Target) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from resnetkit.data.spec import DATASETS
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest, WeightsError, did_you_mean
 from resnetkit.layouts.folders import CONFIG, is_model_folder
-from resnetkit.layouts.recognise import load_checked
+from resnetkit.layouts.recognise import build_with, load_checked
 from resnetkit.models import ResNet
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.published import PUBLISHED, Published, published, published_file
@@ -77,10 +77,9 @@ def load_model(
         stride_style=stride_style,
         raw=raw,
     )
-    model = ResNet(file.arch)
-    load_checked(model, file.tensors)
+    model = build_with(file.arch, file.tensors)
     return LoadedModel(
-        model=model.eval(),
+        model=model,
         preprocess=file.preprocess,
         class_names=file.class_names,
         origin=file.origin(),

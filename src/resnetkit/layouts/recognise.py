@@ -125,6 +125,17 @@ def load_checked(model: torch.nn.Module, tensors: Mapping[str, Tensor]) -> int:
     return len(tensors)
 
 
+def build_with(arch: Architecture, tensors: Mapping[str, Tensor]) -> ResNet:
+    """Build a net in eval mode with these tensors, every one of them; no weights are drawn only to be replaced."""
+    with torch.device("meta"):
+        model = ResNet(arch)
+    wanted = model.state_dict()
+    refuse_misfits(wanted, tensors)
+    counters = {name: torch.zeros((), dtype=torch.int64) for name in wanted if name.endswith("num_batches_tracked")}
+    model.to_empty(device="cpu").load_state_dict(counters | dict(tensors))
+    return model.eval()
+
+
 def check_fit(arch: Architecture, tensors: Mapping[str, Tensor]) -> int:
     """Say how many tensors a net of `arch` would use, which is all, or refuse; no memory is taken for the net."""
     refuse_misfits(tensor_shapes(arch), tensors)
