@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnetkit.errors import WeightsError
 from resnetkit.layouts.contents import from_foreign
-from resnetkit.layouts.recognise import check_fit, load_checked, recognise
+from resnetkit.layouts.recognise import A_TENSOR_OF_OURS, check_fit, load_checked, recognise
 from resnetkit.models import MODELS, Architecture, ResNet, cifar_architecture
 from resnetkit.models.resnet import Shortcut, Stem, StrideStyle
 
@@ -300,6 +300,15 @@ def test_no_shape_of_any_tensor_is_more_than_refused(arch: Architecture) -> None
                 load_checked(built_of_shapes(recognise(wrong)), wrong)
             refused += 1
     assert refused > 5 * len(tensors)
+
+
+def test_a_renamed_tensor_is_named_beside_the_missing_one() -> None:
+    tensors = tensors_of(MODELS["resnetv1d50"])
+    assert all(A_TENSOR_OF_OURS.fullmatch(name) for name in tensors)
+    tensors["layer1.0.conv1.wieght"] = tensors.pop("layer1.0.conv1.weight")
+    with pytest.raises(WeightsError, match="not a residual net of a known layout") as caught:
+        recognise(tensors)
+    assert caught.value.details[1:] == ("missing: layer1.0.conv1.weight", "unexpected: layer1.0.conv1.wieght")
 
 
 UNLIKE: dict[str, Callable[[Tensors], object]] = {

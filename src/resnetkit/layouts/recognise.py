@@ -18,6 +18,10 @@ from resnetkit.models.resnet import Shortcut, Stem, StrideStyle
 
 DIMENSIONS = {"conv": 4, "fc": 2, "bn": 1}  # of the weights of a convolution, a linear layer and a norm
 SHOWN_NAMES = 6
+A_TENSOR_OF_OURS = re.compile(
+    r"(conv1(\.\d)?|bn1|layer\d+\.\d+\.(conv[123]|bn[123]|downsample\.\d)|fc)"
+    r"\.(weight|bias|running_mean|running_var|num_batches_tracked)"
+)
 
 
 def recognise(
@@ -69,7 +73,10 @@ def require(tensors: Mapping[str, Tensor], *names: str) -> None:
         raise WeightsError("a backbone without a head", "next: train --init-from FILE starts from it, with a new head")
     if missing:
         some = ", ".join(list(tensors)[:SHOWN_NAMES])
-        raise WeightsError("not a residual net of a known layout", f"got {some}, ...", f"expected {', '.join(missing)}")
+        strange = [name for name in tensors if not A_TENSOR_OF_OURS.fullmatch(name)]
+        unexpected = [f"unexpected: {shorten(strange)}"] if strange else []
+        what = "not a residual net of a known layout"
+        raise WeightsError(what, f"got {some}, ...", f"missing: {', '.join(missing)}", *unexpected)
     for name in names:
         ndim = next(ndim for part, ndim in DIMENSIONS.items() if part in name)
         if tensors[name].ndim != ndim or tensors[name].numel() == 0:
