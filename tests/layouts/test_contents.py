@@ -167,9 +167,9 @@ def test_the_averaged_copy_is_taken_and_the_raw_one_when_asked(file: Callable[[]
     # mmcv copies parameters only: the statistics of norms are there once
     parameters = {name: raw.tensors[name] for name, _ in ResNet(TINY).named_parameters()}
     assert values(parameters) == {RAW}
-    assert averaged.notes[0].startswith("the averaged weights")
-    assert "--raw" in averaged.notes[0]
-    assert raw.notes[0].startswith("the raw weights")
+    assert any("average" in note for note in averaged.notes)
+    assert any("--raw" in note for note in averaged.notes)
+    assert "raw" in raw.notes[0]
 
 
 @pytest.mark.parametrize("content", [filled(1), {"state_dict": filled(1), "epoch": 3}])

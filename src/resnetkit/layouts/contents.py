@@ -89,7 +89,8 @@ def choose_copy(content: Any, raw: bool) -> tuple[dict[str, Tensor], list[str]]:
 def choose_mmcv_copy(tensors: dict[str, Tensor], raw: bool) -> tuple[dict[str, Tensor], list[str]]:
     """Settle the copies of mmcv 1.x, `ema_<name with underscores>` beside the tensors; unknown ones stay.
 
-    Its hook exchanges the two before an epoch's end is evaluated and saved, so that the plain names have the average.
+    Its hook exchanges the two after an epoch (mmcv/runner/hooks/ema.py).  Where it comes before the hook that saves,
+    as OpenMMLab's configs have it (priority ABOVE_NORMAL or 49), the plain names have the average; no file says so.
     """
     copies = {name: f"{MMCV_COPY}{name.replace('.', '_')}" for name in tensors}
     copied = {name: copy for name, copy in copies.items() if copy in tensors}
@@ -98,8 +99,13 @@ def choose_mmcv_copy(tensors: dict[str, Tensor], raw: bool) -> tuple[dict[str, T
     kept = {name: value for name, value in tensors.items() if name not in copied.values()}
     if raw:
         raws = {name: tensors[copy] for name, copy in copied.items()}
-        return kept | raws, [f"the raw weights, {len(copied)} tensors called {MMCV_COPY}*"]
-    return kept, [f"the averaged weights; {len(copied)} raw ones called {MMCV_COPY}* left aside (--raw takes them)"]
+        return kept | raws, [
+            f"the weights called {MMCV_COPY}*, {len(copied)} tensors: raw where plain names are averaged"
+        ]
+    told = (
+        "the weights under plain names, averaged if mmcv's EMA hook came before its saving, as in OpenMMLab's configs"
+    )
+    return kept, [told, f"{len(copied)} copies called {MMCV_COPY}* left aside (--raw takes them)"]
 
 
 def strip_holder(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
