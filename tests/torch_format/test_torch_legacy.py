@@ -8,6 +8,10 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from resnetkit.errors import WeightsError
+from resnetkit.torch_format.legacy import PROTOCOL
+from resnetkit.torch_format.read import read_torch_file
 from torch_files import (
     FOUR,
     legacy_of,
@@ -18,10 +22,6 @@ from torch_files import (
     storage,
     tensor,
 )
-
-from resnetkit.errors import WeightsError
-from resnetkit.torch_format.legacy import PROTOCOL
-from resnetkit.torch_format.read import read_torch_file
 
 
 @pytest.fixture

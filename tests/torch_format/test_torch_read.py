@@ -18,6 +18,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+
+from resnetkit.errors import WeightsError
+from resnetkit.torch_format.read import ALLOWED, HISTORY_BUFFER, read_torch_file
 from torch_files import (
     CONTAINERS,
     FLOATS,
@@ -37,9 +40,6 @@ from torch_files import (
     tensors_of,
     zip_of,
 )
-
-from resnetkit.errors import WeightsError
-from resnetkit.torch_format.read import ALLOWED, HISTORY_BUFFER, read_torch_file
 
 SHARED = Path(__file__).parents[3] / "shared" / "weights"
 REAL = ("akamaster-cifar10-resnet20-12fca82f.th", "akamaster-cifar10-resnet56-4bfd9763.th",

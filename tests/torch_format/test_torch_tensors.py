@@ -10,6 +10,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from resnetkit.errors import DamagedFile
+from resnetkit.torch_format.tensors import strided
 from torch_files import (
     CONTAINERS,
     legacy_of,
@@ -20,9 +23,6 @@ from torch_files import (
     tensor,
     zip_of,
 )
-
-from resnetkit.errors import DamagedFile
-from resnetkit.torch_format.tensors import strided
 
 
 @pytest.fixture

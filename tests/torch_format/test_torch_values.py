@@ -15,6 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from resnetkit.safe_pickle import Inert
+from resnetkit.torch_format.read import HISTORY_BUFFER
 from torch_files import (
     CONTAINERS,
     call,
@@ -29,9 +32,6 @@ from torch_files import (
     tensor,
     zip_of,
 )
-
-from resnetkit.safe_pickle import Inert
-from resnetkit.torch_format.read import HISTORY_BUFFER
 
 
 @pytest.fixture

@@ -10,6 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+
+from resnetkit.errors import WeightsError
+from resnetkit.torch_format.read import read_torch_file
 from torch_files import (
     FOUR,
     read,
@@ -20,9 +23,6 @@ from torch_files import (
     tensor,
     zip_of,
 )
-
-from resnetkit.errors import WeightsError
-from resnetkit.torch_format.read import read_torch_file
 
 
 @pytest.fixture
