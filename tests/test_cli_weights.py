@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -248,6 +249,14 @@ def test_training_starts_from_any_layout_but_the_head(tmp_path: Path, say: Say) 
     assert f"starts from {start}: every tensor but the head, fc, which is new" in out
     events = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     assert len(events[0]["init_sha256"]) == 64
+    started = checkpoint.load_state(tmp_path / "run")
+    assert started is not None
+    for state in (tmp_path / "run" / "state").glob("step-*"):  # killed before it saved: it starts again, from the same
+        shutil.rmtree(state)
+    say("train", "--resume", "--out", tmp_path / "run", "--max-steps", 1)
+    again = checkpoint.load_state(tmp_path / "run")
+    assert again is not None
+    assert all(torch.equal(value, again.tensors[name]) for name, value in started.tensors.items())
     start.unlink()  # a run that goes on does not need what it started from
     say("train", "--resume", "--out", tmp_path / "run", "--max-steps", 2)
 

@@ -24,7 +24,7 @@ from resnetkit.data.spec import ArrayDataset
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
 from resnetkit.evaluate import evaluate
-from resnetkit.load import LoadedModel, load_model
+from resnetkit.load import LoadedModel, load_model, save
 from resnetkit.models import MODELS, ResNet, name_of
 from tiny import RECIPE
 
@@ -427,6 +427,51 @@ def test_a_damaged_safetensors_file_is_named(keep: int, tmp_path: Path) -> None:
 
 
 # the page's own weights
+
+
+# saving
+
+
+def test_a_saved_model_comes_back_with_all_that_is_known(tmp_path: Path) -> None:
+    path, copy = tmp_path / "w.safetensors", tmp_path / "copy.safetensors"
+    checkpoint.save_weights(path, drawn().state_dict(), own_metadata(origin={"file": "x.pth", "sha256": "1"}))
+    loaded = load_model(path)
+    sha256 = save(replace(loaded, class_names=("x", "y", "z")), copy, license="mit")
+    again = load_model(copy)
+    assert (again.sha256, again.class_names) == (sha256, ("x", "y", "z"))
+    assert again.about == loaded.about | {"license": "mit"}
+    assert again.about["metrics"] == {"tiny test": {"top1": 0.5}}
+    assert same_net(again, loaded.model)
+
+
+def test_metrics_go_with_the_weights_that_they_are_of(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    checkpoint.save_weights(path, drawn().state_dict(), own_metadata())
+    loaded = load_model(path)
+    with torch.no_grad():
+        loaded.model.fc.bias[0] += 1e-3
+    save(loaded, tmp_path / "changed.safetensors")
+    changed = load_model(tmp_path / "changed.safetensors").about
+    assert changed["metrics"] == {}
+    assert changed["recipe"] == "tiny"
+
+
+def test_a_saved_foreign_model_says_where_it_came_from(tmp_path: Path) -> None:
+    path = written(openmmlab(drawn().state_dict()), tmp_path / "theirs.pth")
+    save(load_model(path), tmp_path / "own.safetensors")
+    origin = load_model(tmp_path / "own.safetensors").about["origin"]
+    assert (origin["file"], origin["sha256"]) == ("theirs.pth", hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def test_saving_overwrites_nothing_and_wants_its_ending(tmp_path: Path) -> None:
+    loaded = load_model(written(drawn().state_dict(), tmp_path / "w.pth"))
+    (tmp_path / "there.safetensors").write_bytes(b"mine")
+    with pytest.raises(BadRequest, match="exists already"):
+        save(loaded, tmp_path / "there.safetensors")
+    with pytest.raises(BadRequest, match=r"ends in \.safetensors"):
+        save(loaded, tmp_path / "w2.pth")
+    assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
+    assert len(list(tmp_path.iterdir())) == 2
 
 
 # the start of another run

@@ -126,6 +126,16 @@ def test_the_publisher_himself(home: Path, entry: Published, tmp_path: Path, mon
     assert left(home) == [entry.file_name]
 
 
+def test_the_mirror_goes_first(home: Path, entry: Published, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(tmp_path / "site", entry, below="v0/resnet")
+    with serving(tmp_path / "site") as url:
+        monkeypatch.setitem(PUBLISHED, entry.name, replace(entry, url=entry.url.replace(NOWHERE, url)))
+        monkeypatch.setenv("RESNETKIT_MIRROR", str(put(tmp_path / "mirror", entry).parent))
+        load_model(ROW)
+        assert Quiet.asked == []
+    assert left(home) == [entry.file_name]
+
+
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "damaged": (lambda content: content[:-1] + bytes([content[-1] ^ 1]), "another file; got sha256 "),
     "truncated": (lambda content: content[: len(content) // 2], "another file; got sha256 "),
