@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from resnetkit import checkpoint
-from resnetkit.cli import main
+from resnetkit.cli import build_parser, main
 from resnetkit.data import imagenet
 from resnetkit.data.transforms import Preprocess
+from resnetkit.layouts.tables import TARGETS
 from resnetkit.models import MODELS, Architecture, ResNet, find_architecture
 from resnetkit.weights_file import ABOUT, metadata_of, read_weights_file
 
@@ -263,3 +264,8 @@ def test_training_starts_from_any_layout_but_the_head(tmp_path: Path, say: Say) 
 
 def small_net() -> Architecture:
     return replace(find_architecture("resnet8_b"), num_classes=5)
+
+
+def test_the_command_line_knows_every_layout() -> None:
+    for target in TARGETS:
+        assert build_parser().parse_args(["convert", "a", "b", "--to", target]).to == target
