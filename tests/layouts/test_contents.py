@@ -198,6 +198,7 @@ def test_what_is_recorded_and_what_is_left_aside() -> None:
         "best_top1": 92.54,
         "arch": "resnet20_cifar",
         "text": "x" * 200,
+        "cursor": "\x1b[2J",
         "optimizer": {"state": {}},
         "meta": {
             "seed": 3,
@@ -211,7 +212,7 @@ def test_what_is_recorded_and_what_is_left_aside() -> None:
     assert foreign.recorded == {
         "epoch": 179, "best_top1": 92.54, "arch": "resnet20_cifar", "seed": 3, "mmcv_version": "1.4",
     }  # fmt: skip
-    assert foreign.notes == ("left aside: text, optimizer",)
+    assert foreign.notes == ("left aside: text, cursor, optimizer",)
     assert foreign.class_names == ("ant", "bee")
 
 

@@ -254,6 +254,16 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_named() -> None:
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # nothing was loaded
 
 
+def test_a_counter_is_a_whole_number() -> None:
+    tensors = build(cifar_architecture(1)).state_dict()
+    for dtype in (torch.bool, torch.float32, torch.complex64):
+        with pytest.raises(WeightsError, match="instead of whole numbers"):
+            load_checked(
+                build(cifar_architecture(1)), tensors | {"bn1.num_batches_tracked": torch.ones((), dtype=dtype)}
+            )
+    load_checked(build(cifar_architecture(1)), tensors | {"bn1.num_batches_tracked": torch.ones((), dtype=torch.int32)})
+
+
 @pytest.mark.parametrize("name", list(tensors_of(cifar_architecture(1, "B"))))
 def test_each_missing_tensor_is_noticed(name: str) -> None:
     model = build(cifar_architecture(1, "B"))
