@@ -158,7 +158,7 @@ def test_logits_are_compared_on_the_images_named(tmp_path: Path) -> None:
     assert not (tmp_path / "other.pth").exists()
 
 
-@pytest.mark.parametrize("what", ["weights", "net"])
+@pytest.mark.parametrize("what", ["weights", "net", "a counter, which no logit shows"])
 def test_a_conversion_that_changes_anything_writes_nothing(
     what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -169,7 +169,8 @@ def test_a_conversion_that_changes_anything_writes_nothing(
         file = honest(*given)
         if what == "net":
             return replace(file, arch=replace(file.arch, shortcut="plain"), tensors=without_shortcuts(file))
-        file.tensors["layer3.0.bn1.bias"][5] += 1e-6
+        name = "layer3.0.bn1.bias" if what == "weights" else "layer3.0.bn1.num_batches_tracked"
+        file.tensors[name].add_(1e-6 if what == "weights" else 1)
         return file
 
     monkeypatch.setattr(conversion, "read_back", changed)

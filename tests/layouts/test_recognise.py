@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnetkit.errors import WeightsError
 from resnetkit.layouts.contents import from_foreign
-from resnetkit.layouts.recognise import A_TENSOR_OF_OURS, check_fit, load_checked, recognise
+from resnetkit.layouts.recognise import A_TENSOR_OF_OURS, build_with, check_fit, load_checked, recognise
 from resnetkit.models import MODELS, Architecture, ResNet, cifar_architecture
 from resnetkit.models.resnet import Shortcut, Stem, StrideStyle
 
@@ -252,6 +252,23 @@ def test_missing_unexpected_and_misshapen_tensors_are_all_named() -> None:
         "bn1.num_batches_tracked float32 instead of whole numbers, fc.bias complex64 instead of floats",
     )
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())  # nothing was loaded
+
+
+def test_counters_that_old_files_lack_are_zero(monkeypatch: pytest.MonkeyPatch) -> None:
+    arch = cifar_architecture(1)
+    tensors = {name: value for name, value in build(arch).state_dict().items() if "num_batches" not in name}
+    honest = torch.nn.Module.to_empty
+
+    def filled(model: torch.nn.Module, **given: Any) -> torch.nn.Module:
+        for value in honest(model, **given).state_dict().values():
+            value.fill_(7)  # as memory may be
+        return model
+
+    monkeypatch.setattr(torch.nn.Module, "to_empty", filled)
+    model = build_with(arch, tensors)
+    assert not model.training
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, tensors.get(name, torch.tensor(0)))
 
 
 def test_a_counter_is_a_whole_number() -> None:
