@@ -143,7 +143,9 @@ def test_a_foreign_file_with_what_it_records_and_what_was_assumed(tmp_path: Path
     assert (origin["file"], origin["layout"], origin["container"]) == ("old.pth", "torchvision", "torch zip")
     done = convert(tmp_path / "old.pth", tmp_path / "hf", "huggingface", class_names=NAMES)
     assert done.notes[-1] == "20 counters of batches are added as 0: the source has none"
-    assert read_weights_file(tmp_path / "hf").class_names == NAMES
+    written = read_weights_file(tmp_path / "hf")
+    assert written.class_names == NAMES
+    assert [value.item() for name, value in written.tensors.items() if "num_batches" in name] == [0] * 20
 
 
 def test_logits_are_compared_on_the_images_named(tmp_path: Path) -> None:

@@ -259,8 +259,8 @@ def test_counters_that_old_files_lack_are_zero(monkeypatch: pytest.MonkeyPatch) 
     tensors = {name: value for name, value in build(arch).state_dict().items() if "num_batches" not in name}
     honest = torch.nn.Module.to_empty
 
-    def filled(model: torch.nn.Module, **given: Any) -> torch.nn.Module:
-        for value in honest(model, **given).state_dict().values():
+    def filled(model: torch.nn.Module, *, device: str) -> torch.nn.Module:
+        for value in honest(model, device=device).state_dict().values():
             value.fill_(7)  # as memory may be
         return model
 
