@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import timm
+import timm.models.resnet as timm_resnet
 import torch
+import torchvision.models.resnet as tv_resnet  # type: ignore[import-untyped]
 import transformers
 from figures import Figure, relative_error
 from mmengine.runner import load_checkpoint, save_checkpoint
@@ -152,6 +154,30 @@ def read_by_library(path: Path, arch: Architecture, peer: Peer) -> nn.Module:
     else:
         net.load_state_dict(torch.load(path, weights_only=True), strict=True)
     return net
+
+
+# nets that are no row, of depths, widths and stages that a library's class can be asked for
+
+
+def other_net_figures() -> Iterator[Figure]:
+    """Load what we write of other nets in the libraries whose layout is said to hold them."""
+    few = replace(MODELS["resnet50"], depths=(1, 2, 1, 1), num_classes=5)
+    wide = replace(MODELS["wide_resnet50_2"], width_factor=4, num_classes=5)
+    two = replace(MODELS["resnet50"], depths=(2, 1), widths=(4, 12), stem_width=6, num_classes=5)
+    five = replace(MODELS["resnet18"], depths=(1, 2, 1, 3, 1), widths=(4, 8, 8, 12, 20), stem_width=10, num_classes=5)
+    nets: list[tuple[str, Architecture, Peer]] = [
+        ("1-2-1-1 blocks", few, Peer("timm", lambda: timm_resnet.ResNet(timm_resnet.Bottleneck, few.depths, 5), dict)),
+        (
+            "1-2-1-1 blocks",
+            few,
+            Peer("torchvision", lambda: tv_resnet.ResNet(tv_resnet.Bottleneck, few.depths, 5), dict),
+        ),
+        ("3x3 four times as wide", wide, Peer("mmpretrain", nn.Identity, dict)),
+        ("two narrow stages", two, Peer("transformers", nn.Identity, dict)),
+        ("five narrow stages", five, Peer("transformers", nn.Identity, dict)),
+    ]
+    for name, arch, peer in nets:
+        yield Figure("our file, other nets", name, peer.library, error_of_our_file(arch, peer), LOGITS_BOUND)
 
 
 # what wraps and what stores

@@ -68,8 +68,9 @@ def mmpretrain_config(arch: Architecture) -> dict[str, Any]:
     """Return the model of a row's config (configs/_base_/models) as mmpretrain builds it."""
     stem = {"7x7": "ResNet", "3x3": "ResNet_CIFAR", "deep": "ResNetV1c"}[arch.stem]
     backbone = {"type": "ResNetV1d" if arch.avg_down else stem, "depth": depth_of(arch), "style": arch.stride_style}
-    if arch.width_factor == 2:
-        backbone |= {"stem_channels": 64, "base_channels": 128, "expansion": 2}
+    if arch.width_factor > 1:
+        wide = {"base_channels": 64 * arch.width_factor, "expansion": 4 // arch.width_factor}
+        backbone |= {"stem_channels": 64} | wide
     channels = arch.widths[-1] * arch.expansion
     head = {"type": "LinearClsHead", "num_classes": arch.num_classes, "in_channels": channels}
     return {

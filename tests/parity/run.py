@@ -28,7 +28,7 @@ from runner_files import runner_figures  # noqa: E402
 from steps import rounding_remarks, training_figures  # noqa: E402
 from targets import loss_figures, mix_figures, row_loss_figures  # noqa: E402
 
-from layouts import files_in_figures, files_out_figures, wrapped_figures  # noqa: E402
+from layouts import files_in_figures, files_out_figures, other_net_figures, wrapped_figures  # noqa: E402
 from resnetkit.home import write_json  # noqa: E402
 from resnetkit.provenance import provenance  # noqa: E402
 
@@ -48,6 +48,7 @@ QUESTIONS: dict[str, tuple[Callable[[], Iterator[Figure]], int]] = {
     "published": (published_figures, 1 + 64 + 15),
     "their-files": (files_in_figures, 68),
     "our-files": (files_out_figures, 68 + 2),
+    "other-nets": (other_net_figures, 5),
     "wrapped-files": (wrapped_figures, 2 * 5),
     "runner-files": (runner_figures, 2 * 2 + 2 * 4),
 }
