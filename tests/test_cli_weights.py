@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 import torch
 from PIL import Image
 
-from resnetkit import checkpoint
+from resnetkit import checkpoint, conversion
 from resnetkit.cli import build_parser, main
 from resnetkit.data import imagenet
 from resnetkit.data.transforms import Preprocess
@@ -269,3 +271,22 @@ def small_net() -> Architecture:
 def test_the_command_line_knows_every_layout() -> None:
     for target in TARGETS:
         assert build_parser().parse_args(["convert", "a", "b", "--to", target]).to == target
+
+
+def test_sigterm_in_a_conversion_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    torch.save(ResNet(MODELS["resnet18_cifar"]).state_dict(), tmp_path / "w.pth")
+
+    def compare(*_: object) -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return 0.0
+
+    monkeypatch.setattr(conversion, "compare", compare)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert main(["convert", str(tmp_path / "w.pth"), str(tmp_path / "out.pth"), "--to", "openmmlab"]) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert [path.name for path in tmp_path.iterdir()] == ["w.pth"]
+    assert "nothing was left half-written" in capsys.readouterr().err

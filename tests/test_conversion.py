@@ -191,8 +191,23 @@ def test_nan_compares_with_nothing(tmp_path: Path) -> None:
     tensors = ResNet(FULL).state_dict()
     tensors["fc.bias"][0] = torch.nan
     torch.save(tensors, tmp_path / "nan.pth")
-    with pytest.raises(WeightsError, match="largest difference of a logit inf, tensors that changed: none"):
+    with pytest.raises(WeightsError, match="nan or infinite weights") as caught:
         convert(tmp_path / "nan.pth", tmp_path / "out.safetensors", "resnetkit")
+    assert caught.value.details == ("got them in fc.bias",)
+
+
+def test_large_images_are_compared_small(tmp_path: Path) -> None:
+    large = own(
+        tmp_path / "large.safetensors",
+        replace(MODELS["resnet4_tiny"], num_classes=3),
+        preprocess=replace(SMALL, image_size=4096, resize_size=None),
+    )
+    drawn = conversion.read_images(None, read_weights_file(large))
+    assert drawn.shape == (8, 512, 512, 3)
+    link = tmp_path / "link.pth"
+    link.symlink_to(tmp_path / "nothing")
+    with pytest.raises(BadRequest, match="exists already"):
+        convert(large, link, "openmmlab")
 
 
 def test_a_bad_request_is_refused_before_anything_is_read(tmp_path: Path) -> None:

@@ -233,7 +233,18 @@ def test_a_gray_net_takes_its_pixels_as_they_are(tmp_path: Path) -> None:
 
 def test_a_basic_net_has_one_stride_style(tmp_path: Path) -> None:
     path = written(ResNet(MODELS["resnet20"]).state_dict(), tmp_path / "w.pth")
-    assert "resnet20" in load_model(path, stride_style="caffe").origin
+    assert "resnet20" in load_model(path, stride_style="pytorch").origin
+    with pytest.raises(BadRequest, match="the net has basic blocks"):
+        load_model(path, stride_style="caffe")
+
+
+def test_arguments_that_mean_nothing_are_refused(tmp_path: Path) -> None:
+    path = written(drawn().state_dict(), tmp_path / "w.pth")
+    with pytest.raises(BadRequest, match="--stride-style: expected pytorch or caffe, got 'tensorflow'"):
+        load_model(path, stride_style="tensorflow")  # type: ignore[arg-type]
+    for names in ("abc", ["a", "b", ""], ["a", "b", "c\x1b[2J"], range(3)):
+        with pytest.raises(BadRequest, match="expected names that are not empty"):
+            load_model(path, class_names=names)  # type: ignore[arg-type]
 
 
 def test_our_own_constants_can_be_replaced(tmp_path: Path) -> None:
@@ -470,6 +481,8 @@ def test_saving_overwrites_nothing_and_wants_its_ending(tmp_path: Path) -> None:
         save(loaded, tmp_path / "there.safetensors")
     with pytest.raises(BadRequest, match=r"ends in \.safetensors"):
         save(loaded, tmp_path / "w2.pth")
+    with pytest.raises(BadRequest, match="no such folder"):
+        save(loaded, tmp_path / "nowhere" / "w.safetensors")
     assert (tmp_path / "there.safetensors").read_bytes() == b"mine"
     assert len(list(tmp_path.iterdir())) == 2
 
@@ -481,7 +494,7 @@ def test_all_but_the_head_is_loaded_whatever_the_number_of_classes(tmp_path: Pat
     path = written(openmmlab(drawn().state_dict()), tmp_path / "start.pth")
     model = ResNet(replace(TINY, num_classes=7))
     head = model.fc.weight.clone()
-    assert load.load_all_but_head(model, path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert load.load_all_but_head(model, path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert torch.equal(model.fc.weight, head)
     body = {name: value for name, value in model.state_dict().items() if not name.startswith("fc.")}
     assert all(torch.equal(value, drawn().state_dict()[name]) for name, value in body.items())
@@ -499,6 +512,27 @@ def test_a_start_without_a_head_is_fine_and_one_without_a_block_is_not(tmp_path:
     assert caught.value.details == ("missing: layer1.0.conv2.weight",)
     with pytest.raises(BadRequest, match="no model 'nowhere'"):
         load.load_all_but_head(ResNet(TINY), "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "said"),
+    [
+        ("resnet50_caffe", "resnet50", "stride_style 'caffe' instead of 'pytorch'"),
+        ("plain20", "resnet20", "shortcut 'plain' instead of 'A'"),
+    ],
+)
+def test_a_start_from_a_net_that_says_it_is_another_one_is_refused(
+    theirs: str, ours: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "start.safetensors"
+    arch = MODELS[theirs]
+    names = [f"c{number}" for number in range(arch.num_classes)]
+    metadata = own_metadata(architecture=asdict(arch), class_names=names)
+    checkpoint.save_weights(path, ResNet(arch).state_dict(), metadata)
+    with pytest.raises(WeightsError, match="another net, though all of them fit") as caught:
+        load.load_all_but_head(ResNet(replace(MODELS[ours], num_classes=3)), path)
+    assert caught.value.details == (f"got {said}",)
+    load.load_all_but_head(ResNet(replace(arch, num_classes=3)), path)
 
 
 # real weights

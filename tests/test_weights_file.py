@@ -16,7 +16,7 @@ from resnetkit import checkpoint
 from resnetkit.data import imagenet
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
-from resnetkit.layouts.tables import HUGGINGFACE, to_theirs
+from resnetkit.layouts.tables import HUGGINGFACE, openmmlab_rows, to_theirs
 from resnetkit.models import MODELS, ResNet
 from resnetkit.weights_file import are_placeholders, metadata_of, read_tensors, read_weights_file
 
@@ -236,6 +236,50 @@ def test_a_folder_without_weights(tmp_path: Path) -> None:
 def test_tensors_of_a_net_without_a_head(tmp_path: Path) -> None:
     body = {key: value for key, value in tensors_of(NET).items() if not key.startswith("fc.")}
     theirs = {key.removeprefix("resnet."): value for key, value in to_theirs(body, HUGGINGFACE).items()}
-    found, sha256 = read_tensors(saved(theirs, tmp_path / "w.bin"))
-    assert list(found) == list(body)
-    assert len(sha256) == 64
+    found = read_tensors(saved(theirs, tmp_path / "w.bin"))
+    assert list(found.tensors) == list(body)
+    assert len(found.sha256) == 64
+    assert found.arch is None
+
+
+CFG = """model = dict(
+    backbone=dict(depth=50, num_stages=4, style='caffe', type='ResNet'), type='ImageClassifier')
+data_preprocessor = dict(mean=[123.675, 116.28, 103.53], num_classes=3, std=[58.395, 57.12, 57.375], to_rgb=True)
+"""
+
+
+def test_the_configuration_in_an_openmmlab_file_says_stride_and_constants(tmp_path: Path) -> None:
+    theirs = to_theirs(tensors_of(NET), openmmlab_rows(deep_stem=False, pooled=False))
+    for key in ("cfg", "config"):
+        file = read_weights_file(saved({"meta": {key: CFG}, "state_dict": theirs}, tmp_path / "w.pth"))
+        assert file.arch.stride_style == "caffe"
+        assert file.assumptions == ()
+        assert file.preprocess.mean == pytest.approx([0.485, 0.456, 0.406])
+        assert file.preprocess.std == pytest.approx([0.229, 0.224, 0.225])
+        assert read_tensors(tmp_path / "w.pth").stride_style == "caffe"
+    for text in (CFG + CFG.replace("caffe", "pytorch"), CFG.replace("caffe", "tf")):  # two of them, or none known
+        file = read_weights_file(saved({"meta": {"cfg": text}, "state_dict": theirs}, tmp_path / "w.pth"))
+        assert file.assumptions == ("stride style pytorch (--stride-style pytorch or caffe)",)
+    two = CFG + CFG.replace("123.675", "0")
+    for text in (two, CFG.replace("to_rgb=True", "to_rgb=False"), CFG.replace("57.375", "0")):
+        file = read_weights_file(saved({"meta": {"cfg": text}, "state_dict": theirs}, tmp_path / "w.pth"))
+        assert [line.partition(" ")[0] for line in file.assumptions] == ["mean", "std"]
+        assert file.arch.stride_style == "caffe"
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"architecture": "resnetaa50"}, "architecture 'resnetaa50'"),
+        ({"architecture": "resnet50_gn"}, "architecture 'resnet50_gn'"),
+        ({"model_args": {"act_layer": "silu"}}, "model_args act_layer='silu'"),
+        ({"model_args": {"output_stride": 8}}, "model_args output_stride=8"),
+        ({"global_pool": "catavgmax"}, "global_pool 'catavgmax'"),
+    ],
+)
+def test_a_net_of_timm_that_only_looks_like_ours_is_refused(change: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="a net that is not here") as caught:
+        read_weights_file(folder(tmp_path / "timm", TIMM | change, theirs=False))
+    assert said in caught.value.details[0]
+    usual = {"model_args": {"stem_width": 32, "output_stride": 32}, "global_pool": "avg"}
+    assert read_weights_file(folder(tmp_path / "usual", TIMM | usual, theirs=False)).arch == NET

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
@@ -102,10 +103,13 @@ def build_model(recipe: Recipe, arch: Architecture) -> ResNet:
 def start_from(model: ResNet, name: str) -> str:
     """Load the weights that a recipe starts from; returns the SHA-256 of their file."""
     try:
-        return load_all_but_head(model, name)
+        file = load_all_but_head(model, name)
     except SourceError as error:
         own = "or: --set init_from=FILE; init_from=null starts from drawn weights, which is another recipe"
         raise SourceError(error.what, *error.details, own) from error
+    for note in file.notes:
+        print(f"note: {name}: {note}", file=sys.stderr)
+    return file.sha256
 
 
 def build_loss(recipe: Recipe) -> Loss:

@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 
 from resnetkit import __version__
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
+from resnetkit.interrupt import Terminated, obey_sigterm
 
 DEBUG = "--debug"
 MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
@@ -254,6 +255,7 @@ def positive(text: str) -> int:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     words = list(sys.argv[1:] if argv is None else argv)
+    obey_sigterm()
     try:
         return run(words)
     except BrokenPipeError:
@@ -283,6 +285,8 @@ def describe(error: BaseException) -> tuple[str, int]:
     match error:
         case ResnetkitError():
             return str(error), error.exit_code
+        case Terminated():
+            return "stopped by SIGTERM; nothing was left half-written", 143
         case KeyboardInterrupt():
             return "interrupted; nothing was left half-written", 130
         case OSError():

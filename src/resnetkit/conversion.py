@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 from resnetkit.errors import BadRequest, WeightsError, did_you_mean
 from resnetkit.layout_files import missing_counters, write_layout
 from resnetkit.layouts.folders import processor_config
-from resnetkit.layouts.recognise import build_with
+from resnetkit.layouts.recognise import build_with, shorten
 from resnetkit.layouts.tables import TARGETS, Target
 from resnetkit.layouts.targets import LAYOUTS, refuse_inexpressible
 from resnetkit.load import read_model_file
@@ -24,7 +25,8 @@ from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import read_pixels
 from resnetkit.weights_file import ASSUMED_NAMES, WeightsFile, are_placeholders, read_weights_file
 
-GENERATED_IMAGES, BATCH_SIZE = 8, 8
+GENERATED_IMAGES, MAX_GENERATED_SIDE = 8, 512  # pixels; a net is the same at any size
+MAX_BATCH_PIXELS = 8 * 512 * 512
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,7 @@ def convert(
     )
     refuse_inexpressible(file.arch, target)
     file = described(file, license)
+    refuse_no_numbers(file)
     pixels = read_images(images, file)
     temporary = place.with_name(f".{secrets.token_hex(4)}.{place.name}")
     try:
@@ -115,7 +118,7 @@ def refuse_place(out: Path, target: Target) -> None:
     """Refuse a place that is taken, or whose name is not one for the layout."""
     endings = LAYOUTS[target].endings
     problems = []
-    if out.exists():
+    if os.path.lexists(out):  # also a link to nothing, which would be replaced
         problems.append(f"{out} exists already")
     if not out.absolute().parent.is_dir():
         problems.append(f"no such folder: {out.parent}")
@@ -135,10 +138,20 @@ def described(file: WeightsFile, license: str | None) -> WeightsFile:  # noqa: A
     return replace(file, about=about)
 
 
+def refuse_no_numbers(file: WeightsFile) -> None:
+    """Refuse weights with which no logits can be compared."""
+    odd = [name for name, value in file.tensors.items()
+           if value.is_floating_point() and not bool(value.isfinite().all())]  # fmt: skip
+    if odd:
+        raise WeightsError(f"{file.path}: nan or infinite weights, no logits to compare", f"got them in {shorten(odd)}")
+
+
 def read_images(files: Sequence[str | Path] | None, file: WeightsFile) -> NDArray[np.uint8]:
     """Return the images to compare on: uint8 [N, side, side, C], of files or drawn at random."""
     side, channels = file.preprocess.image_size, file.arch.in_channels
     if files is None:
+        if file.preprocess.mean.ndim == 1:  # else it is an image of this size
+            side = min(side, MAX_GENERATED_SIDE)
         shape = (GENERATED_IMAGES, side, side, channels)
         return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
     if not files:
@@ -150,7 +163,7 @@ def read_images(files: Sequence[str | Path] | None, file: WeightsFile) -> NDArra
 
 def read_back(path: Path, file: WeightsFile, target: Target) -> WeightsFile:
     """Read what was written as anybody would, told only what its layout cannot say."""
-    says_all = target in {"resnetkit", "huggingface"}
+    says_all = target in {"resnetkit", "huggingface"} or file.arch.block == "basic"
     return read_weights_file(path, stride_style=None if says_all else file.arch.stride_style)
 
 
@@ -158,12 +171,12 @@ def compare(before: WeightsFile, after: WeightsFile, pixels: NDArray[np.uint8]) 
     """Return the largest difference of any logit; WeightsError for any difference at all, in tensors too."""
     changed = [name for name, value in before.tensors.items() if not same_bits(value, after.tensors.get(name))]
     nets = [build_with(file.arch, file.tensors) for file in (before, after)]
-    largest = 0.0
-    for start in range(0, len(pixels), BATCH_SIZE):
-        images = before.preprocess.normalize(torch.from_numpy(pixels[start : start + BATCH_SIZE]))
+    largest, batch_size = 0.0, max(1, MAX_BATCH_PIXELS // pixels[0, ..., 0].size)
+    for start in range(0, len(pixels), batch_size):
+        images = before.preprocess.normalize(torch.from_numpy(pixels[start : start + batch_size]))
         with torch.inference_mode():
             logits = [net(images) for net in nets]
-        # where a logit is nan nothing was compared
+        # where a logit is nan nothing was compared (finite weights, but too large)
         largest = max(largest, float((logits[0] - logits[1]).abs().nan_to_num(nan=torch.inf).max()))
     if changed or largest:
         what = f"largest difference of a logit {largest}, tensors that changed: {', '.join(changed[:6]) or 'none'}"

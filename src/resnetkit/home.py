@@ -44,9 +44,11 @@ def atomic_write(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         with suppress(OSError):  # the first error is the one to show
             temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename in {None, str(temporary)}:
+            raise type(error)(error.errno, error.strerror, str(path)) from error
         raise
     sync_folder(path.parent)
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from resnetkit.checkpoint import read_weights
 from resnetkit.errors import BadRequest, SourceError
 from resnetkit.model_card import model_card
 
@@ -44,17 +44,13 @@ def pull(repo: str, revision: str | None = None) -> Path:
         return Path(hub.snapshot_download(repo, revision=revision, allow_patterns=patterns, **endpoint()))
 
 
-def push(weights: Path, repo: str, *, private: bool = False) -> str:
-    """Upload a weights file of ours, which describes itself, with a model card made of that; returns the URL.
+def push(weights: Path, metadata: Mapping[str, Any], repo: str, *, private: bool = False) -> str:
+    """Upload a weights file of ours with a model card made of its metadata; returns the URL.
 
-    Raises BadRequest for another file or without the extra, SourceError where the hub does not take it.
+    Raises BadRequest for an unsound name or without the extra, SourceError where the hub does not take it.
     """
     if not parse_hub_name(f"hf:{repo}"):
         raise BadRequest(f"expected OWNER/NAME, got {repo!r}")
-    metadata = read_weights(weights)[1] if weights.suffix == ".safetensors" else None
-    if metadata is None:
-        next_step = f"next: resnetkit convert {weights} FILE.safetensors --to resnetkit"
-        raise BadRequest(f"{weights} does not describe itself", "expected a weights file of ours", next_step)
     hub = library_or_refusal()
     card = model_card(metadata, repo).encode()
     with said(f"hf:{repo}"):

@@ -8,6 +8,20 @@ from types import FrameType, TracebackType
 from typing import Any
 
 
+class Terminated(KeyboardInterrupt):
+    """SIGTERM came: what is half-written is cleaned up on the way out, as after Ctrl-C."""
+
+
+def obey_sigterm() -> None:
+    """Let SIGTERM raise `Terminated` in the main thread, where Python would end at once and leave what it wrote."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise Terminated
+
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, stop)
+
+
 class StopSignals:
     """While entered, the first SIGINT or SIGTERM is only noted; a second one acts at once.
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,13 @@ from resnetkit.errors import BadRequest, WeightsError, did_you_mean
 from resnetkit.layouts.folders import CONFIG, is_model_folder
 from resnetkit.layouts.recognise import build_with, load_checked
 from resnetkit.models import ResNet
-from resnetkit.models.resnet import StrideStyle
+from resnetkit.models.resnet import STRIDE_STYLES, StrideStyle
 from resnetkit.published import PUBLISHED, Published, published, published_file
 from resnetkit.recipe_checks import constants_problems
 from resnetkit.weights_file import (
     ABOUT,
     ASSUMED_NAMES,
+    FileTensors,
     WeightsFile,
     metadata_of,
     read_tensors,
@@ -102,6 +104,8 @@ def read_model_file(
     raw: bool = False,
 ) -> WeightsFile:
     """Read the weights file that a name stands for, fetched when absent; arguments and errors are `load_model`'s."""
+    if stride_style not in (None, *STRIDE_STYLES):
+        raise BadRequest(f"--stride-style: expected {' or '.join(STRIDE_STYLES)}, got {stride_style!r}")
     entry, path = find_model(name, weights)
     file = read_weights_file(path, plain=plain, stride_style=stride_style, raw=raw)
     if entry:
@@ -111,20 +115,27 @@ def read_model_file(
     return with_class_names(with_constants(file, mean, std), class_names)
 
 
-def load_all_but_head(model: ResNet, name: str | Path) -> str:
-    """Load the weights called `name` into a model, all but its head (`fc`); returns the SHA-256 of their file.
+def load_all_but_head(model: ResNet, name: str | Path) -> FileTensors:
+    """Load the weights called `name` into a model, all but its head (`fc`); returns what was in their file.
 
-    Every other tensor of both is used; raises BadRequest for an unknown name, WeightsError where one does not fit.
+    Every other tensor of both is used; raises BadRequest for an unknown name, WeightsError where one does not fit,
+    or where the file says that its net is another one with tensors of the same names and shapes.
     """
     _, path = find_model(name)
-    tensors, sha256 = read_tensors(path)
+    file = read_tensors(path)
     head = {name: value for name, value in model.state_dict().items() if name.startswith("fc.")}
-    body = {name: value for name, value in tensors.items() if not name.startswith("fc.")}
+    body = {name: value for name, value in file.tensors.items() if not name.startswith("fc.")}
     try:
         load_checked(model, body | head)
     except WeightsError as error:
         raise WeightsError(f"{path}: {error.what}", *error.details) from error
-    return sha256
+    said = {"stride_style": file.stride_style} | (asdict(file.arch) if file.arch else {})
+    wanted = asdict(model.arch)
+    other = [f"{key} {value!r} instead of {wanted[key]!r}" for key, value in said.items()
+             if value not in (None, wanted[key]) and key != "num_classes"]  # fmt: skip
+    if other and not (model.arch.block == "basic" and file.arch is None):
+        raise WeightsError(f"{path}: the weights of another net, though all of them fit", f"got {', '.join(other)}")
+    return file
 
 
 def is_hub_name(name: str | Path) -> bool:
@@ -223,6 +234,10 @@ def with_class_names(file: WeightsFile, class_names: Sequence[str] | None) -> We
         return file
     if len(class_names) != file.arch.num_classes:
         raise BadRequest(f"--class-names: expected {file.arch.num_classes} names, got {len(class_names)}")
+    odd = [name for name in class_names if not (isinstance(name, str) and name.strip() and name.isprintable())]
+    if odd or isinstance(class_names, str):
+        got = f"got {ascii(odd[0])[:60]}" if odd else "got one text"
+        raise BadRequest("--class-names: expected names that are not empty and can be printed", got)
     unsaid = tuple(assumption for assumption in file.assumptions if assumption != ASSUMED_NAMES)
     return replace(file, class_names=tuple(class_names), assumptions=unsaid)
 
@@ -237,8 +252,10 @@ def save(loaded: LoadedModel, path: str | Path, *, license: str | None = None) -
     target = Path(path)
     if target.suffix != ".safetensors":
         raise BadRequest(f"{target}: expected a name that ends in .safetensors")
-    if target.exists():
+    if os.path.lexists(target):
         raise BadRequest(f"{target} exists already", "next: name another file, or remove it")
+    if not target.absolute().parent.is_dir():
+        raise BadRequest(f"no such folder: {target.parent}")
     tensors = loaded.model.state_dict()
     about = loaded.about | ({"license": license} if license else {})
     if loaded.measured != tensors_sha256(tensors):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from resnetkit.metrics import wilson_interval
@@ -11,7 +12,7 @@ UNKNOWN_LICENCE = "unknown"
 SHOWN_CLASSES = 20
 
 
-def model_card(metadata: dict[str, Any], repo: str) -> str:
+def model_card(metadata: Mapping[str, Any], repo: str) -> str:
     """Return the README.md of a repository on the hub for weights with this metadata."""
     sections = (
         front_matter(metadata, repo),
@@ -23,7 +24,7 @@ def model_card(metadata: dict[str, Any], repo: str) -> str:
     return "\n".join(section for section in sections if section)
 
 
-def front_matter(metadata: dict[str, Any], repo: str) -> str:
+def front_matter(metadata: Mapping[str, Any], repo: str) -> str:
     """Write the YAML that the hub reads; strings as JSON, which is YAML too."""
     lines = [
         "library_name: resnetkit",
@@ -58,7 +59,7 @@ def has_figures(found: dict[str, Any]) -> bool:
     return found.get("top1") is not None and bool(found.get("images"))
 
 
-def summary(metadata: dict[str, Any]) -> str:
+def summary(metadata: Mapping[str, Any]) -> str:
     """Say in a sentence what the net is."""
     arch = metadata["architecture"]
     recipe = f", trained by the recipe `{metadata['recipe']}` of resnetkit" if metadata["recipe"] else ""
@@ -81,7 +82,7 @@ loaded = load_model("hf:{repo}")
 """
 
 
-def figures(metadata: dict[str, Any]) -> str:
+def figures(metadata: Mapping[str, Any]) -> str:
     """Write the table of metrics, each with its number of images; nothing where there are none."""
     rows = []
     for name, found in metadata["metrics"].items():
@@ -93,7 +94,7 @@ def figures(metadata: dict[str, Any]) -> str:
     return "## Metrics\n\n" + head + "\n".join(rows) + "\n" if rows else ""
 
 
-def facts(metadata: dict[str, Any]) -> list[tuple[str, str]]:
+def facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
     """List what is known beside the metrics."""
     arch, names, preprocess = metadata["architecture"], metadata["class_names"], metadata["preprocess"]
     some = ", ".join(names[:SHOWN_CLASSES]) + (", ..." if len(names) > SHOWN_CLASSES else "")
@@ -102,7 +103,8 @@ def facts(metadata: dict[str, Any]) -> list[tuple[str, str]]:
     mean = "a mean image" if isinstance(preprocess["mean"][0], list) else f"mean {numbers(preprocess['mean'])}"
     sides = "short side" if preprocess["keep_ratio"] else "both sides"
     found = [
-        ("architecture", ", ".join(f"{key} {value}" for key, value in arch.items())),
+        ("architecture", ", ".join(f"{key} {list(value) if isinstance(value, tuple) else value}"
+                                   for key, value in arch.items())),
         ("classes", some),
         ("images", f"{sides} to {resize} ({preprocess['family']}), centre crop of {preprocess['image_size']}, "
          f"pixels in [0, 1] minus {mean}, by std {numbers(preprocess['std'])}"),

@@ -19,7 +19,7 @@ from resnetkit import checkpoint
 from resnetkit.data import imagenet
 from resnetkit.data.transforms import Preprocess, preprocess_from_json
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
-from resnetkit.layouts.contents import ForeignWeights, from_foreign
+from resnetkit.layouts.contents import Constants, ForeignWeights, from_foreign, refuse_odd_names
 from resnetkit.layouts.folders import ModelFolder, is_model_folder, read_model_folder
 from resnetkit.layouts.recognise import check_fit, recognise
 from resnetkit.models import Architecture, name_of
@@ -93,19 +93,39 @@ def read_parts(path: Path) -> Parts:
     sha256 = file_sha256(file)
     if file.suffix == ".safetensors":
         content, metadata = checkpoint.read_weights(file)
+        refuse_odd_names(content)
         return Parts("safetensors", content, metadata, folder, (), sha256)
     read = read_torch_file(file)
     return Parts(read.container, read.content, None, folder, read.ignored, sha256)
 
 
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], str]:
-    """Return a file's tensors under our names, of whatever net, and the SHA-256 of the file."""
+@dataclass(frozen=True)
+class FileTensors:
+    """A file's tensors under our names, of whatever net, and what it says of that net."""
+
+    tensors: dict[str, Tensor]
+    sha256: str
+    arch: Architecture | None  # of our own file
+    stride_style: StrideStyle | None  # None: not recorded
+    notes: tuple[str, ...]  # which copy was taken, what was left aside
+
+
+def read_tensors(path: Path) -> FileTensors:
+    """Read a file's tensors, also those of a backbone without a head."""
     try:
         parts = read_parts(path)
-        tensors = parts.content if parts.metadata else from_foreign(parts.content).tensors
+        if parts.metadata:
+            own = own_weights(path, parts)
+            return FileTensors(own.tensors, own.sha256, own.arch, own.arch.stride_style, ())
+        foreign = from_foreign(parts.content)
     except (WeightsError, DamagedFile) as error:
         raise named(path, error) from error
-    return tensors, parts.sha256
+    return FileTensors(foreign.tensors, parts.sha256, None, recorded_style(parts.folder, foreign), foreign.notes)
+
+
+def recorded_style(folder: ModelFolder | None, foreign: ForeignWeights) -> StrideStyle | None:
+    """Return the stride style that a foreign file records, if it does."""
+    return (folder.stride_style if folder else None) or foreign.stride_style
 
 
 def named(path: Path, error: WeightsError | DamagedFile) -> WeightsError | DamagedFile:
@@ -122,7 +142,7 @@ def own_weights(path: Path, parts: Parts) -> WeightsFile:
         refuse_unsound_preprocess(preprocess, arch.in_channels)
         class_names = tuple(map(str, metadata["class_names"]))
         about = checked_about(metadata)
-        if sum(arch.depths) > len(parts.content):  # a net of a billion blocks is not even tried
+        if sum(arch.depths) > len(parts.content):  # each is above 0: a net of a billion blocks is not even tried
             raise WeightsError("the weights do not fit the architecture", f"got {len(parts.content)} tensors")
         check_fit(arch, parts.content)
     except (KeyError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
@@ -154,7 +174,21 @@ def checked_about(metadata: Mapping[str, Any]) -> dict[str, Any]:
     wrong += ["metrics"] * (not wrong and not all(isinstance(found, dict) for found in about["metrics"].values()))
     if wrong:
         raise TypeError(f"{wrong[0]}: {type(about[wrong[0]]).__name__}")
+    for name, found in about["metrics"].items():
+        refuse_unsound_figures(name, found)
+    data = about["data"]
+    if data is not None and not all(isinstance(data.get(key), str) for key in ("name", "sha256")):
+        raise ValueError(f"data {data!r:.100}")
     return about
+
+
+def refuse_unsound_figures(name: str, figures: Mapping[str, Any]) -> None:
+    """Refuse an accuracy that none can be, or one of no number of images; ValueError says which."""
+    shares = [figures[key] for key in ("top1", "top5") if figures.get(key) is not None]
+    images = figures.get("images")
+    counted = images is None or (type(images) is int and images > 0)
+    if not counted or not all(type(share) in {int, float} and 0 <= share <= 1 for share in shares):
+        raise ValueError(f"metrics of {name!r:.100}: {dict(figures)!r:.200}")
 
 
 def refuse_unsound_preprocess(preprocess: Preprocess, channels: int) -> None:
@@ -189,9 +223,11 @@ def foreign_weights(
 ) -> WeightsFile:
     """Recognise the net, with stated defaults for what the file cannot tell."""
     folder = parts.folder
-    said_style = folder.stride_style if folder else None
+    said_style = recorded_style(folder, foreign)
     arch = recognise(foreign.tensors, plain=plain, stride_style=stride_style or said_style or "pytorch")
     check_fit(arch, foreign.tensors)
+    if stride_style == "caffe" and arch.block == "basic":
+        raise BadRequest("--stride-style caffe: the net has basic blocks, which stride in one place only")
     class_names = (folder and folder.class_names) or foreign.class_names or ()
     notes = list(foreign.notes)
     if not are_printable(class_names):
@@ -208,6 +244,7 @@ def foreign_weights(
             refuse_unsound_preprocess(preprocess, arch.in_channels)
         except ValueError as error:
             raise DamagedFile("its preprocessing is not sound", f"got {error}") from error
+    constants = foreign.constants if arch.in_channels == 3 else None
     origin = {"file": path.name, "sha256": parts.sha256, "layout": foreign.layout, "container": parts.container}
     return WeightsFile(
         path=path,
@@ -215,13 +252,13 @@ def foreign_weights(
         layout=foreign.layout,
         tensors=foreign.tensors,
         arch=arch,
-        preprocess=preprocess or default_preprocess(arch),
+        preprocess=preprocess or default_preprocess(arch, constants),
         class_names=class_names or known_classes(arch.num_classes),
         about=ABOUT | {"license": folder and folder.license, "origin": origin | {"url": None}},
         recorded=foreign.recorded | (folder.recorded if folder else {}),
         notes=tuple(notes),
         assumptions=(
-            *assumed_constants(arch, preprocess),
+            *([] if preprocess or constants else assumed_constants(arch)),
             *assumed_net(arch, said_style),
             *([] if class_names or arch.num_classes != imagenet.NUM_CLASSES else [ASSUMED_NAMES]),
         ),
@@ -229,10 +266,11 @@ def foreign_weights(
     )
 
 
-def default_preprocess(arch: Architecture) -> Preprocess:
+def default_preprocess(arch: Architecture, constants: Constants | None) -> Preprocess:
     """Return the preprocessing for a file that names none: ImageNet's, or for a CIFAR net its images as they are."""
     small = arch.stem == "3x3"
-    mean, std = (np.asarray(constants, np.float32) for constants in default_constants(arch.in_channels))
+    known = (constants.mean, constants.std) if constants else default_constants(arch.in_channels)
+    mean, std = (np.asarray(numbers, np.float32) for numbers in known)
     return Preprocess(32 if small else 224, mean, std, None if small else 256)
 
 
@@ -241,10 +279,8 @@ def default_constants(channels: int) -> tuple[tuple[float, ...], tuple[float, ..
     return (IMAGENET_MEAN, IMAGENET_STD) if channels == 3 else ((0.0,) * channels, (1.0,) * channels)
 
 
-def assumed_constants(arch: Architecture, preprocess: Preprocess | None) -> list[str]:
+def assumed_constants(arch: Architecture) -> list[str]:
     """List the constants taken where a file names none."""
-    if preprocess:
-        return []
     constants = zip(("mean", "std"), default_constants(arch.in_channels), strict=True)
     return [f"{name} {' '.join(map(str, numbers))}, the file names none (--{name})" for name, numbers in constants]
 

@@ -227,3 +227,44 @@ def test_class_names_of_every_version_of_openmmlab(meta: Any) -> None:
 @pytest.mark.parametrize("names", [[], None, "ab", [1, 2], ["a", 2], {"a": 1}])
 def test_what_is_no_list_of_names_is_none(names: Any) -> None:
     assert from_foreign({"meta": {"CLASSES": names}, "state_dict": openmmlab(filled(1))}).class_names is None
+
+
+def test_nothing_beside_the_tensors_is_left_out_in_silence() -> None:
+    stray = torch.ones(2)
+    content = {"state_dict": filled(1), "fc2.weight": stray, "ema": {"a": stray}, "model": {"depth": 4}, "best": 0.5}
+    found = from_foreign(content)
+    assert found.notes == ("left aside: fc2.weight, ema, model",)
+    assert found.recorded == {"best": 0.5}
+    assert from_foreign(filled(1) | {"steps": torch.tensor(3)}).notes == ("left aside: steps",)
+    assert from_foreign({"model_ema": filled(1), "epoch": 3}).notes == (
+        "the averaged weights, model_ema (--raw takes the others)",
+    )
+    many: dict[str, Any] = {f"part{number}": {} for number in range(10)}
+    assert from_foreign(many | {"state_dict": filled(1)}).notes[0].endswith("part7, ... (10 in all)")
+
+
+def test_a_copy_that_is_empty_is_none() -> None:
+    found = from_foreign({"state_dict": filled(1), "state_dict_ema": {}})
+    assert values(found.tensors) == {1}
+    assert found.notes == ("left aside: state_dict_ema",)
+
+
+def test_two_nets_and_none_are_refused_with_their_keys() -> None:
+    with pytest.raises(WeightsError, match="more than one net") as caught:
+        from_foreign({"state_dict": filled(1), "net": {"model": filled(2)}})
+    assert caught.value.details[0] == "got tensors under state_dict, net"
+    with pytest.raises(WeightsError, match="no tensors by name") as caught:
+        from_foreign({"model_state": filled(1), "epoch\x1b[2J": 3})
+    assert caught.value.details[0] == r"got dict with model_state, epoch\x1b[2J"
+
+
+@pytest.mark.parametrize("prefix", ["model._orig_mod.", "model.module.", "net._orig_mod.", "module.model._orig_mod."])
+def test_wrappers_are_taken_off_inside_a_holder_too(prefix: str) -> None:
+    assert from_foreign(prefixed(prefix, filled(1))).tensors.keys() == filled(1).keys()
+
+
+def test_recorded_keys_and_numbers_are_such_as_can_be_printed() -> None:
+    odd = {"\x1b[2J": 1, "\ud800": 2, "x" * 100: 3, "best": float("nan"), 7: 4}
+    found = from_foreign({"state_dict": filled(1), **odd})
+    assert found.recorded == {r"\x1b[2J": 1, r"\ud800": 2, "x" * 60 + "...": 3, "7": 4}
+    assert found.notes == ("left aside: best",)

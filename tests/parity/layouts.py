@@ -131,7 +131,8 @@ def drawn(arch: Architecture) -> LoadedModel:
     """Return a net of ours with weights nowhere 0 or 1."""
     net = ResNet(arch)
     draw_weights(net, seed=1)
-    return LoadedModel(net.eval(), default_preprocess(arch), known_classes(arch.num_classes), "", (), "")
+    names = known_classes(arch.num_classes)
+    return LoadedModel(net.eval(), default_preprocess(arch, None), names, "", (), "")
 
 
 def read_by_library(path: Path, arch: Architecture, peer: Peer) -> nn.Module:

@@ -24,7 +24,7 @@ def read_class_names(given: str) -> tuple[str, ...]:
         known = ", ".join([*DATASETS, "imagenet"])
         raise BadRequest(f"--class-names: {given!r} is no file", f"expected a file or one of {known}")
     try:
-        return tuple(Path(given).read_text(encoding="utf-8").splitlines())
+        return tuple(Path(given).read_text(encoding="utf-8-sig").splitlines())
     except UnicodeDecodeError as error:
         raise BadRequest(f"--class-names: {given} is not UTF-8 text", f"{error}") from error
 

@@ -10,6 +10,7 @@ from typing import Any
 from resnetkit.checkpoint import tensors_sha256
 from resnetkit.commands.names import read_class_names
 from resnetkit.conversion import convert as convert_weights
+from resnetkit.errors import BadRequest
 from resnetkit.hub import push as push_weights
 from resnetkit.layouts.recognise import dtype_name
 from resnetkit.load import find_model, read_model_file
@@ -17,7 +18,7 @@ from resnetkit.models import name_of
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import find_images
 from resnetkit.printing import OUT, print_conversion, print_weights
-from resnetkit.weights_file import WeightsFile
+from resnetkit.weights_file import WeightsFile, metadata_of, read_weights_file
 
 
 def show_weights(name: str, as_json: bool, plain: bool, stride_style: StrideStyle | None, raw: bool) -> int:
@@ -32,7 +33,13 @@ def show_weights(name: str, as_json: bool, plain: bool, stride_style: StrideStyl
 
 def push(model: str, repo: str, private: bool) -> int:
     """Push a weights file of ours to the hub, with its card."""
-    OUT.print(push_weights(find_model(model)[1], repo, private=private))
+    _, path = find_model(model)
+    file = read_weights_file(path)
+    if file.layout != "resnetkit":
+        next_step = f"next: resnetkit convert {path} FILE.safetensors --to resnetkit"
+        raise BadRequest(f"{path} does not describe itself", "expected a weights file of ours", next_step)
+    about = metadata_of(file.arch, file.preprocess, file.class_names, file.about)
+    OUT.print(push_weights(path, about, repo, private=private))
     return 0
 
 

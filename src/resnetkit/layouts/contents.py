@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from resnetkit.errors import WeightsError
 from resnetkit.layouts.tables import AKAMASTER, HUGGINGFACE, openmmlab_rows, rename, to_ours
+from resnetkit.models.resnet import StrideStyle
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "net")  # keys that hold the tensors of a full checkpoint
 MAX_WRAPPERS = 4  # one in another; a bound, because a file can name itself as its own content
@@ -21,6 +23,22 @@ COUNTERS = {"n_averaged", "steps"}  # of the averaging, beside the averaged tens
 WRAPPED = re.compile(r"(?:module\.|_orig_mod\.)+(.*)")  # DataParallel and torch.compile, in any order
 HOLDERS = ("model.", "net.")  # attributes under which a trainer's own module keeps the net; all names have it
 MAX_TEXT = 100  # of what is recorded; longer texts are whole configurations
+MAX_NAME = 200  # characters of a tensor's name
+SHOWN_KEYS, MAX_KEY = 8, 60
+CONFIGS = ("cfg", "config")  # keys of meta that hold a whole OpenMMLab configuration as text
+STYLE = re.compile(r"""\bstyle['"]?\s*[=:]\s*['"](pytorch|caffe)['"]""")
+CONSTANTS = re.compile(
+    r"""\b(mean|std)['"]?\s*[=:]\s*[\[(]\s*(\d+(?:\.\d*)?)\s*,\s*(\d+(?:\.\d*)?)\s*,\s*(\d+(?:\.\d*)?)\s*,?\s*[\])]"""
+)
+KEEPS_BGR = re.compile(r"""\bto_rgb['"]?\s*[=:]\s*False""")
+
+
+@dataclass(frozen=True)
+class Constants:
+    """Mean and std of RGB pixels, in [0, 1] units."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -32,6 +50,8 @@ class ForeignWeights:
     class_names: tuple[str, ...] | None = None
     recorded: dict[str, Any] = field(default_factory=dict)  # plain numbers and short texts beside the tensors
     notes: tuple[str, ...] = ()  # which copy was taken, what was left aside
+    stride_style: StrideStyle | None = None  # None: not recorded
+    constants: Constants | None = None
 
 
 def from_foreign(content: Any, *, raw: bool = False) -> ForeignWeights:
@@ -42,48 +62,101 @@ def from_foreign(content: Any, *, raw: bool = False) -> ForeignWeights:
     """
     recorded, class_names, aside = look_around(content)
     tensors, notes = choose_copy(content, raw)
-    unwrapped = strip_holder(rename(tensors, [lambda name: (m := WRAPPED.fullmatch(name)) and m[1]]))
-    counted = {name: value for name, value in unwrapped.items() if not (name in COUNTERS and value.numel() == 1)}
-    counted, mmcv_notes = choose_mmcv_copy(counted, raw and not notes)
+    tensors = unwrapped(strip_holder(unwrapped(tensors)))
+    counters = [name for name in COUNTERS if name in tensors and tensors[name].numel() == 1]
+    tensors = {name: value for name, value in tensors.items() if name not in counters}
+    tensors, mmcv_notes = choose_mmcv_copy(tensors, raw and not notes)
     if raw and not (notes or mmcv_notes):
         raise WeightsError("--raw: the file has one copy of the weights only")
-    layout, ours = under_our_names(counted)
-    left = [f"left aside: {', '.join(aside)}"] if aside else []
-    return ForeignWeights(layout, ours, class_names, recorded, (*notes, *mmcv_notes, *left))
+    layout, ours = under_our_names(tensors)
+    aside += sorted(counters)
+    left = [f"left aside: {some_of(aside)}"] if aside else []
+    style, constants = read_configuration(content)
+    return ForeignWeights(layout, ours, class_names, recorded, (*notes, *mmcv_notes, *left), style, constants)
 
 
-def levels(content: Any) -> list[Mapping[Any, Any]]:
-    """Return the mappings from the file's content down to the one with the tensors."""
-    found: list[Mapping[Any, Any]] = []
+def levels(content: Any) -> list[tuple[Mapping[Any, Any], str | None]]:
+    """Return the mappings from the file's content down to the one with the tensors, each with the key that led on.
+
+    Raises WeightsError where two ways lead to tensors: the file does not say which net is meant.
+    """
+    found: list[tuple[Mapping[Any, Any], str | None]] = []
     while isinstance(content, Mapping) and len(found) <= MAX_WRAPPERS:
-        found.append(content)
-        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+        inner = [key for key in WRAPPERS if holds_tensors(content.get(key))]
+        if len(inner) > 1:
+            next_step = "next: save the one that is meant in a file of its own"
+            raise WeightsError("the file holds more than one net", f"got tensors under {', '.join(inner)}", next_step)
+        found.append((content, inner[0] if inner else None))
+        content = content[inner[0]] if inner else None
     return found
+
+
+def holds_tensors(content: Any, depth: int = 0) -> bool:
+    """Tell whether a mapping has tensors by name, or leads to one that has."""
+    if not isinstance(content, Mapping) or depth > MAX_WRAPPERS:
+        return False
+    if any(isinstance(value, Tensor) for value in content.values()):
+        return True
+    return any(holds_tensors(content.get(key), depth + 1) for key in WRAPPERS)
 
 
 def find_tensors(content: Any) -> dict[str, Tensor]:
     """Return the tensors by name of a loaded file: the file itself, or what is under a usual key."""
     found = levels(content)
     if found:
-        tensors = {str(name): value for name, value in found[-1].items() if isinstance(value, Tensor)}
+        tensors = {str(name): value for name, value in found[-1][0].items() if isinstance(value, Tensor)}
+        refuse_odd_names(tensors)
         if tensors and len(found) <= MAX_WRAPPERS:
             return tensors
-    raise WeightsError("the file holds no tensors by name", f"got {type(content).__name__}")
+    keys = f" with {some_of([shown(key) for key in content])}" if isinstance(content, Mapping) and content else ""
+    where = ", ".join(WRAPPERS)
+    next_step = f"expected tensors by name, in the file itself or under one of {where}"
+    raise WeightsError("the file holds no tensors by name", f"got {type(content).__name__}{keys}", next_step)
+
+
+def refuse_odd_names(names: Iterable[str]) -> None:
+    """Refuse names that no net has: of any length, or such that a terminal would obey."""
+    for name in names:
+        if len(name) > MAX_NAME or not name.isprintable():
+            raise WeightsError("a tensor's name is too long or cannot be printed", f"got {shown(name)}")
+
+
+def shown(key: Any) -> str:
+    """Write a key of a file so that it stays a short text of one line."""
+    text = str(key)
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= MAX_KEY else f"{text[:MAX_KEY]}..."
+
+
+def some_of(names: Sequence[str]) -> str:
+    """Write the first of many names, and how many there are."""
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN_KEYS else ""
+    return ", ".join(names[:SHOWN_KEYS]) + more
+
+
+def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take off what DataParallel and torch.compile put before names."""
+    return rename(tensors, [lambda name: (m := WRAPPED.fullmatch(name)) and m[1]])
 
 
 def choose_copy(content: Any, raw: bool) -> tuple[dict[str, Tensor], list[str]]:
     """Return the averaged tensors or the raw ones, and what to say where there are both."""
     if isinstance(content, Mapping):
-        averaged = next((key for key in AVERAGED if isinstance(content.get(key), Mapping)), None)
+        averaged = averaged_key(content)
         if averaged:
             if raw:
                 return find_tensors(content), [f"the raw weights; {averaged} has the averaged ones"]
             return find_tensors(content[averaged]), [f"the averaged weights, {averaged} (--raw takes the others)"]
-        if isinstance(content.get(RAW), Mapping):
+        if holds_tensors(content.get(RAW)):
             if raw:
                 return find_tensors(content[RAW]), [f"the raw weights, {RAW}; state_dict has the averaged ones"]
             return find_tensors(content), ["the averaged weights, state_dict (--raw takes ema_state_dict)"]
     return find_tensors(content), []
+
+
+def averaged_key(content: Mapping[Any, Any]) -> str | None:
+    """Return the key of a file's averaged weights beside the raw ones."""
+    return next((key for key in AVERAGED if holds_tensors(content.get(key))), None)
 
 
 def choose_mmcv_copy(tensors: dict[str, Tensor], raw: bool) -> tuple[dict[str, Tensor], list[str]]:
@@ -96,7 +169,8 @@ def choose_mmcv_copy(tensors: dict[str, Tensor], raw: bool) -> tuple[dict[str, T
     copied = {name: copy for name, copy in copies.items() if copy in tensors}
     if not copied:
         return tensors, []
-    kept = {name: value for name, value in tensors.items() if name not in copied.values()}
+    those = set(copied.values())
+    kept = {name: value for name, value in tensors.items() if name not in those}
     if raw:
         raws = {name: tensors[copy] for name, copy in copied.items()}
         return kept | raws, [
@@ -137,22 +211,48 @@ def look_around(content: Any) -> tuple[dict[str, Any], tuple[str, ...] | None, l
     recorded: dict[str, Any] = {}
     class_names: tuple[str, ...] | None = None
     aside: list[str] = []
-    for level in levels(content):
+    for number, (level, way) in enumerate(levels(content)):
         meta = level.get("meta")
         for source in (level, meta if isinstance(meta, Mapping) else {}):
-            recorded |= {str(key): value for key, value in source.items() if is_plain(value)}
+            recorded |= {shown(key): value for key, value in source.items() if is_plain(value)}
             class_names = class_names or named_classes(source)
-        known = {*WRAPPERS, *AVERAGED, RAW, "meta"}
-        aside += [str(key) for key, value in level.items()
-                  if key not in known and not isinstance(value, Tensor) and not is_plain(value)]  # fmt: skip
+        # `choose_copy` says of these itself which was taken
+        copy = (averaged_key(level) or RAW) if number == 0 else None
+        rest = {key: value for key, value in level.items() if key not in {way, copy, "meta"} and not is_plain(value)}
+        aside += [shown(key) for key, value in rest.items() if way or not isinstance(value, Tensor)]
     return recorded, class_names, aside
+
+
+def read_configuration(content: Any) -> tuple[StrideStyle | None, Constants | None]:
+    """Return stride style and constants from the text of the configuration that OpenMMLab's files have in `meta`.
+
+    Taken only where the text has one value of each; nothing of it is run.
+    """
+    metas = [level.get("meta") for level, _ in levels(content)]
+    texts = [meta[key] for meta in metas if isinstance(meta, Mapping) for key in CONFIGS
+             if isinstance(meta.get(key), str)]  # fmt: skip
+    text = "\n".join(texts)
+    styles = set(STYLE.findall(text))
+    numbers = {kind: {tuple(map(float, found[1:])) for found in CONSTANTS.findall(text) if found[0] == kind}
+               for kind in ("mean", "std")}  # fmt: skip
+    style: StrideStyle | None = ("caffe" if "caffe" in styles else "pytorch") if len(styles) == 1 else None
+    means, stds = numbers["mean"], numbers["std"]
+    if len(means) != 1 or len(stds) != 1:
+        return style, None
+    (mean,), (std,) = means, stds
+    # Images of CIFAR come as RGB, all others as BGR: a net fed with BGR would need its channels turned.
+    if not all(std) or (KEEPS_BGR.search(text) and "CIFAR" not in text):
+        return style, None
+    return style, Constants(tuple(number / 255 for number in mean), tuple(number / 255 for number in std))
 
 
 def is_plain(value: Any) -> bool:
     """Tell whether a value is a number or a short text of a line."""
     if isinstance(value, str):
         return len(value) <= MAX_TEXT and value.isprintable()
-    return isinstance(value, bool | float) or (isinstance(value, int) and abs(value) < 2**63)
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63)
 
 
 def named_classes(meta: Mapping[Any, Any]) -> tuple[str, ...] | None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,11 @@ CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # the first that is there
 RESAMPLES: dict[Any, ResizeFamily] = {2: "pillow-bilinear", 3: "pillow-bicubic"}  # numbers of Pillow
 INTERPOLATIONS: dict[Any, ResizeFamily] = {"bilinear": "pillow-bilinear", "bicubic": "pillow-bicubic"}
+TIMM_NETS = re.compile(r"(?:wide_)?resnet\d+[cdst]?(?:_2)?")  # not resnetaa50, resnetblur50, resnet50_gn, ...
+TOLD_BY_TENSORS = {"block", "layers", "channels", "base_width", "stem_width", "stem_type", "avg_down",
+                   "num_classes", "in_chans", "zero_init_last", "drop_rate", "drop_path_rate"}  # fmt: skip
+USUAL_ARGUMENTS = {"global_pool": "avg", "output_stride": 32, "cardinality": 1, "act_layer": "relu",
+                   "aa_layer": None, "attn_layer": None, "down_kernel_size": 1, "replace_stem_pool": False}  # fmt: skip
 WARPED_FROM = 384  # pixels: from this size on ConvNextImageProcessor squeezes and does not crop
 
 
@@ -104,6 +110,7 @@ def read_processor(processor: Mapping[str, Any]) -> Preprocess | None:
 def read_timm(weights: Path, config: Mapping[str, Any]) -> ModelFolder:
     """Read the config that timm puts beside its weights on the hub."""
     given = config["pretrained_cfg"]
+    refuse_other_timm_nets(weights.parent / CONFIG, config)
     names = config.get("label_names")
     family = INTERPOLATIONS.get(given.get("interpolation"))
     mean, std = (np.asarray(given[key], np.float32) for key in ("mean", "std"))
@@ -113,6 +120,20 @@ def read_timm(weights: Path, config: Mapping[str, Any]) -> ModelFolder:
     preprocess = Preprocess(crop, mean, std, math.floor(crop / share), family or "pillow-bilinear") if usual else None
     recorded = plain_facts(config) | plain_facts(given)
     return ModelFolder(weights, "pytorch", tuple(names) if names else None, preprocess, recorded, given.get("license"))
+
+
+def refuse_other_timm_nets(place: Path, config: Mapping[str, Any]) -> None:
+    """Refuse nets whose tensors are those of a plain ResNet and whose function is another."""
+    wrong = []
+    if not TIMM_NETS.fullmatch(config["architecture"]):
+        wrong.append(f"architecture {config['architecture']!r}")
+    arguments = config.get("model_args") or {}
+    wrong += [f"model_args {key}={value!r}" for key, value in arguments.items()
+              if key not in TOLD_BY_TENSORS and value != USUAL_ARGUMENTS.get(key, ...)]  # fmt: skip
+    if config.get("global_pool", "avg") != "avg":
+        wrong.append(f"global_pool {config['global_pool']!r}")
+    if wrong:
+        raise WeightsError(f"{place}: a net that is not here", f"got {', '.join(wrong)}")
 
 
 def plain_facts(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -178,10 +178,11 @@ def refuse_misfits(wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor]) 
 
 
 def kind_of(value: Tensor) -> str:
-    """Return "float", "whole" or the dtype of what is neither."""
-    if value.is_floating_point():
+    """Return "float", "whole" or the dtype of what is neither; floats of 8 bits and less need scales of their own."""
+    if value.is_floating_point() and value.dtype.itemsize > 1:
         return "float"
-    return dtype_name(value) if value.is_complex() or value.dtype == torch.bool else "whole"
+    other = value.is_floating_point() or value.is_complex() or value.dtype == torch.bool
+    return dtype_name(value) if other else "whole"
 
 
 def dtype_name(value: Tensor) -> str:

@@ -53,6 +53,11 @@ def architecture_from_json(data: dict[str, Any]) -> Architecture:
     for name, known in (("block", BLOCKS), ("stem", STEMS), ("shortcut", SHORTCUTS), ("stride_style", STRIDE_STYLES)):
         if getattr(arch, name) not in known:
             raise ValueError(f"{name} {getattr(arch, name)!r}")
+    for name in ("depths", "widths", "width_factor", "stem_width", "num_classes", "in_channels"):
+        counts = getattr(arch, name)
+        counts = counts if isinstance(counts, tuple) else (counts,)
+        if not counts or not all(type(count) is int and count > 0 for count in counts):
+            raise ValueError(f"{name} {getattr(arch, name)!r}")
     return arch
 
 

@@ -97,6 +97,11 @@ OTHERS = {
 UNSOUND = (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, struct.error)
 
 
+# Tensors may share storages (tied weights, a parameter in two lists); many times over, a small file would take any
+# amount of memory once they are copied.
+MAX_SHARING, SHARING_FREE = 4, 2**26  # times the file's storages, and bytes
+
+
 @dataclass(frozen=True)
 class TorchFile:
     """The content of a file that torch.save wrote.
@@ -190,6 +195,7 @@ class _Builder:
         self.built: dict[int, tuple[Any, Any]] = {}
         self.swapped: dict[str, torch.dtype] = {}  # storages already in this machine's byte order
         self.names: set[str] = set()
+        self.left = MAX_SHARING * sum(data.numel() for data in storages.values()) + SHARING_FREE
 
     @property
     def ignored(self) -> tuple[str, ...]:
@@ -220,6 +226,10 @@ class _Builder:
         made = self._storage(value) if value.name == PERSISTENT_ID else READERS[value.name](self.build, value)
         if isinstance(made, Inert):
             self.names.add(made.name)
+        elif isinstance(made, torch.Tensor) and value.name != PERSISTENT_ID:
+            self.left -= made.numel() * made.element_size()
+            if self.left < 0:
+                raise DamagedFile("tensors that share their storages many times over, which no net does")
         return made
 
     def _storage(self, reference: Inert) -> torch.Tensor:
