@@ -4,6 +4,7 @@ import sys
 
 from resnetkit.cli import main
 from resnetkit.commands import training, use
+from resnetkit.data.opening import EvaluationData
 from resnetkit.recipes import RECIPES
 from tiny import RECIPE, tiny_dataset
 
@@ -11,5 +12,5 @@ if __name__ == "__main__":
     dataset = tiny_dataset()
     RECIPES["tiny"] = RECIPE
     vars(training)["open_data"] = lambda name: dataset
-    vars(use)["open_evaluation_data"] = lambda name: (dataset.test, dataset.class_names, dataset.sha256)
+    vars(use)["open_evaluation_data"] = lambda name: EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
     sys.exit(main())

@@ -19,7 +19,8 @@ from PIL import Image
 from safetensors import safe_open
 
 from resnetkit import checkpoint
-from resnetkit.data.folder import PhotoDataset, read_photos
+from resnetkit.data.photos import PhotoDataset
+from resnetkit.data.trees import read_photos
 from resnetkit.evaluate import Evaluation
 from resnetkit.layouts.tables import openmmlab_rows, to_theirs
 from resnetkit.models import ResNet, find_architecture

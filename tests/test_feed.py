@@ -10,11 +10,12 @@ import torch
 from PIL import Image
 
 from resnetkit.data import photo_transforms as photo
-from resnetkit.data.folder import PhotoDataset, read_photos
 from resnetkit.data.loader import MemoryBatches
 from resnetkit.data.photo_loader import PhotoBatches
+from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.randaugment import RandAugment as PhotoRandAugment
 from resnetkit.data.resize import view
+from resnetkit.data.trees import read_photos
 from resnetkit.errors import BadRequest
 from resnetkit.feed import build_feed, photo_transform, train_and_val
 from resnetkit.recipe import (

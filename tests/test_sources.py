@@ -1,16 +1,27 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torchvision.datasets  # type: ignore[import-untyped]
 from PIL import Image
 
-from conftest import Tiny, arrays_of, assert_equal, assert_whole, write_layout
+from conftest import (
+    Tiny,
+    arrays_of,
+    assert_equal,
+    assert_whole,
+    planes,
+    python_2_batch,
+    write_layout,
+    write_tar,
+)
 from resnetkit.data.sources import CIFAR10, DATASETS, ArrayDataset, load_dataset, write_samples
-from resnetkit.data.spec import ARRAYS
+from resnetkit.data.spec import ARRAYS, CIFAR100
 from resnetkit.errors import BadRequest, DamagedFile, SourceError
 
 KINDS = [f"{layout} {form}" for layout in ("python", "binary", "png") for form in ("tar.gz", "tgz", "tar", "folder")]
@@ -170,3 +181,89 @@ def test_real_cifar10_in_the_official_layouts(
     assert again.sha256 == cifar10.sha256
     np.testing.assert_array_equal(again.test.images, cifar10.test.images)
     shutil.rmtree(tmp_path)
+
+
+# --- CIFAR-100: two labels an image, and published checksums of files instead of arrays ---
+
+FINE, COARSE = ("ant", "bee", "cow"), 2
+
+
+def two_label_files(arrays: dict[str, np.ndarray]) -> dict[str, bytes]:
+    """Return the files of both layouts: python batches, and records of coarse label, fine label and pixels."""
+    files = {}
+    for split in ("train", "test"):
+        images, fine = arrays[f"{split}_images"], arrays[f"{split}_labels"]
+        coarse = fine % COARSE
+        files[split] = python_2_batch(images, fine).replace(b"labels", b"fine_labels").replace(b"U\x06f", b"U\x0bf")
+        files[f"{split}.bin"] = np.concatenate([coarse[:, None], fine[:, None], planes(images)], axis=1).tobytes()
+    return files
+
+
+@pytest.fixture
+def hundred(home: Path, tiny_archive: Tiny, monkeypatch: pytest.MonkeyPatch) -> dict[str, bytes]:
+    """Know a small data set in the layout of CIFAR-100 as `hundred`, and return its files."""
+    files = two_label_files(tiny_archive.arrays)
+    md5 = {name: hashlib.md5(files[name]).hexdigest() for name in ("train", "test")}
+    spec = replace(tiny_archive.spec, name="hundred", train_files=1, npm_package=None, array_sha256=None,
+                   file_md5=md5, two_labels=True)  # fmt: skip
+    monkeypatch.setitem(DATASETS, "hundred", spec)
+    return files
+
+
+def given(folder: Path, files: dict[str, bytes], names: tuple[str, ...]) -> Path:
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_bytes(files[name])
+    return folder
+
+
+def test_fine_labels_are_read_and_kept_with_their_hashes(
+    hundred: dict[str, bytes], home: Path, tiny_archive: Tiny, tmp_path: Path
+) -> None:
+    source = given(tmp_path / "cifar-100-python", hundred, ("train", "test"))
+    dataset = load_dataset("hundred", source=source)
+    for array, values in arrays_of(dataset).items():
+        np.testing.assert_array_equal(values, tiny_archive.arrays[array])
+    assert dataset.sha256 == tiny_archive.sha256
+    shutil.rmtree(source)
+    assert load_dataset("hundred").sha256 == dataset.sha256
+    assert_equal(replace(load_dataset("hundred", source=None), name="tiny"), tiny_archive)
+    kept = home / "data/hundred/test_labels.npy"
+    kept.write_bytes(kept.read_bytes()[:-1] + b"\7")
+    with pytest.raises(DamagedFile, match=r"test_labels\.npy is damaged"):
+        load_dataset("hundred")
+    (home / "data/hundred/sha256.json").write_text("[]")
+    with pytest.raises(DamagedFile, match=r"sha256\.json is damaged"):
+        load_dataset("hundred")
+
+
+def test_a_file_that_is_not_the_official_one_is_refused(hundred: dict[str, bytes], tmp_path: Path) -> None:
+    changed = hundred | {"test": hundred["test"].replace(b"\0", b"\1", 1)}
+    with pytest.raises(DamagedFile, match=r"test in .* is not the official file of hundred"):
+        load_dataset("hundred", source=given(tmp_path / "changed", changed, ("train", "test")))
+    with pytest.raises(DamagedFile, match="no checksum of this file alone is published"):
+        load_dataset("hundred", source=given(tmp_path / "binary", hundred, ("train.bin", "test.bin")))
+
+
+def test_the_binary_layout_in_its_official_archive(
+    hundred: dict[str, bytes], tiny_archive: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("train.bin", "test.bin")
+    archive = write_tar(tmp_path / "a.tar.gz", {f"cifar-100-binary/{name}": hundred[name] for name in names})
+    with pytest.raises(DamagedFile, match="no checksum of this file alone is published"):
+        load_dataset("hundred", source=archive)
+    md5 = {"cifar-100-binary.tar.gz": hashlib.md5(archive.read_bytes()).hexdigest()}
+    monkeypatch.setitem(DATASETS, "hundred", replace(DATASETS["hundred"], file_md5=md5))
+    assert load_dataset("hundred", source=archive).sha256 == tiny_archive.sha256
+
+
+def test_what_is_known_of_cifar100() -> None:
+    """The checksums are those of torchvision's own data set, and the names are in the order of the alphabet."""
+    theirs = torchvision.datasets.CIFAR100
+    assert CIFAR100.file_md5["cifar-100-python.tar.gz"] == theirs.tgz_md5
+    assert [CIFAR100.file_md5[name] for name in ("train", "test")] == [
+        md5 for _, md5 in (*theirs.train_list, *theirs.test_list)
+    ]
+    assert CIFAR100.url == theirs.url
+    assert len(set(CIFAR100.class_names)) == 100
+    assert list(CIFAR100.class_names) == sorted(CIFAR100.class_names)

@@ -22,8 +22,9 @@ from torch import nn
 from resnetkit import checkpoint
 from resnetkit import train as train_module
 from resnetkit.assemble import assemble
-from resnetkit.data.folder import PhotoDataset, read_photos
 from resnetkit.data.loader import Batch, MemoryBatches
+from resnetkit.data.photos import PhotoDataset
+from resnetkit.data.trees import read_photos
 from resnetkit.errors import BadImage, BadRequest, DamagedFile, Interrupted, NonFiniteLoss
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.home import locked, read_json

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resnetkit.data.folder import PhotoSplit
+from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import seen
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess

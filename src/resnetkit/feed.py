@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from resnetkit import recipe as r
 from resnetkit.data import photo_transforms as photo
-from resnetkit.data.folder import PhotoDataset, PhotoSplit
 from resnetkit.data.loader import Batches, MemoryBatches, Order
 from resnetkit.data.photo_loader import PhotoBatches
+from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.randaugment import RandAugment
 from resnetkit.data.sampler import epoch_order, repeated_length, repeated_order
 from resnetkit.data.seen import seen, seen_whole

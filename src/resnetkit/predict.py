@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resnetkit.data.decode import decode
-from resnetkit.data.folder import ENDINGS, is_image
+from resnetkit.data.photos import ENDINGS, is_image
 from resnetkit.data.resize import view
 from resnetkit.data.seen import view_of
 from resnetkit.data.transforms import Preprocess

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from resnetkit import checkpoint
 from resnetkit.assemble import Training, assemble
-from resnetkit.data.folder import PhotoSplit
+from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
 from resnetkit.errors import BadRequest, Interrupted
 from resnetkit.evaluate import Evaluation, evaluate

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnetkit.data import photo_loader
-from resnetkit.data.folder import PhotoSplit
 from resnetkit.data.loader import Batch
 from resnetkit.data.photo_loader import PHOTO, PhotoBatches, Photos, to_arrays, view_batches
 from resnetkit.data.photo_transforms import HorizontalFlip, PhotoTransform, RandomCrop, RandomResizedCrop
+from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.randaugment import RandAugment
 from resnetkit.data.resize import view
 from resnetkit.data.transforms import Preprocess, random_stream

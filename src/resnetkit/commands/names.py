@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from resnetkit.data import imagenet
-from resnetkit.data.folder import PhotoSplit
+from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import DATASETS, Split
 from resnetkit.errors import BadRequest
 from resnetkit.layouts.recognise import shorten
@@ -38,7 +38,9 @@ def fitting(
     """
     arch, matched = loaded.model.arch, None
     problems = []
-    if sorted(folder_names) == sorted(loaded.class_names):  # the same, maybe in another order
+    if are_same(tuple(folder_names), loaded.class_names):
+        pass
+    elif sorted(folder_names) == sorted(loaded.class_names) and len(set(folder_names)) == len(folder_names):
         split = split.relabelled([loaded.class_names.index(name) for name in folder_names])
     elif isinstance(split, PhotoSplit) and not are_placeholders(loaded.class_names):
         numbers, strangers = match_classes(folder_names, loaded.class_names)
@@ -61,6 +63,11 @@ def fitting(
     if problems:
         raise BadRequest(f"the model does not fit {data}", *problems, loaded.origin)
     return split, matched
+
+
+def are_same(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Say whether two lists have the same classes in the same order; ImageNet's may be written with synonyms."""
+    return names == others or (imagenet.are_imagenet(names) and imagenet.are_imagenet(others))
 
 
 def match_classes(folder_names: Sequence[str], class_names: tuple[str, ...]) -> tuple[list[int], list[str]]:

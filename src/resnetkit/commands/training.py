@@ -13,6 +13,7 @@ from resnetkit.batch_plan import fit
 from resnetkit.commands.device import choose_device
 from resnetkit.cost import recipe_cost
 from resnetkit.data.opening import open_data
+from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.sources import load_dataset, write_samples
 from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, ResnetkitError
@@ -70,6 +71,8 @@ def train(
     where = choose_device(device)
     dataset = open_data(chosen.data)
     OUT.print(f"{chosen.name} on {chosen.data}, {where}, into {run}")
+    for note in dataset.notes if isinstance(dataset, PhotoDataset) else ():
+        warn(note)
     if chosen.init_from and not resume:
         OUT.print(f"starts from {chosen.init_from}: every tensor but the head, fc, which is new")
     if not resume:

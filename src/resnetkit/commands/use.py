@@ -22,6 +22,7 @@ from resnetkit.errors import BadRequest
 from resnetkit.evaluate import Evaluation
 from resnetkit.evaluate import evaluate as evaluate_model
 from resnetkit.home import atomic_write
+from resnetkit.journal import warn
 from resnetkit.load import load_model
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import Unreadable, find_images
@@ -52,8 +53,11 @@ def evaluate(
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
     loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
-    split, folder_names, data_sha256 = open_evaluation_data(data)
-    split, matched = fitting(loaded, split, folder_names, data)
+    given = open_evaluation_data(data)
+    folder_names = given.class_names
+    for note in given.notes:
+        warn(note)
+    split, matched = fitting(loaded, given.split, folder_names, data)
     if matched:
         loaded = replace(loaded, assumptions=(*loaded.assumptions, matched))
     started = time.perf_counter()
@@ -69,7 +73,7 @@ def evaluate(
     names = folder_names if are_placeholders(loaded.class_names) and isinstance(split, Split) else loaded.class_names
     if as_json:
         facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
-                 "data": {"name": data, "split": "test", "sha256": data_sha256}, "seconds": seconds}  # fmt: skip
+                 "data": {"name": data, "split": "test", "sha256": given.sha256}, "seconds": seconds}  # fmt: skip
         print(json.dumps(outcome.to_json(names) | facts | {"provenance": provenance()}, indent=1))
     else:
         print_evaluation(loaded, data, names, outcome)

@@ -1,8 +1,8 @@
 """The official python and binary layouts of CIFAR, and the PNG layout of the npm copy, as the same arrays.
 
 python: `data_batch_1` ... `test_batch`, each a Python 2 pickle of a dict: `labels` is a list and `data` an array,
-uint8 [n, 3 * side * side];
-binary: the same names with `.bin`, each record one label byte, then the pixels;
+uint8 [n, 3 * side * side]; of CIFAR-100 `train` and `test`, with `fine_labels`;
+binary: the same names with `.bin`, each record one label byte, then the pixels; of CIFAR-100 a coarse label before;
 both store a picture as its red, then green, then blue plane, row by row.
 png: `data_batch_1.png` ..., one picture a row of RGB pixels; labels in two JSON lists.
 """
@@ -13,6 +13,7 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 from typing import Any
 
@@ -43,20 +44,41 @@ class SourceFile:
 
 def layout_files(spec: DatasetSpec) -> dict[str, dict[str, SourceFile]]:
     """Return for each layout its files by name, in the official order."""
+    batches = batch_files(spec)
+    pixels, label_bytes = 3 * spec.side**2, 2 if spec.two_labels else 1
+    decode_python = partial(_decode_python, labels_key="fine_labels" if spec.two_labels else "labels")
+    decode_binary = partial(_decode_binary, label_bytes=label_bytes)
+    layouts: dict[str, dict[str, SourceFile]] = {"python": {}, "binary": {}}
+    for name, (split, count) in batches.items():
+        layouts["python"][name] = SourceFile(split, count, pixels * count + slack(count), decode_python)
+        layouts["binary"][f"{name}.bin"] = SourceFile(split, count, (pixels + label_bytes) * count, decode_binary)
+    if spec.npm_package:
+        layouts["png"] = png_files(spec, batches)
+    return layouts
+
+
+def batch_files(spec: DatasetSpec) -> dict[str, tuple[str, int]]:
+    """Return split and number of images of each batch, by its name without an ending."""
+    if spec.two_labels:
+        return {"train": ("train", spec.train_images), "test": ("test", spec.test_images)}
     each = spec.train_images // spec.train_files
     batches = {f"data_batch_{index}": ("train", each) for index in range(1, spec.train_files + 1)}
-    batches["test_batch"] = ("test", spec.test_images)
+    return batches | {"test_batch": ("test", spec.test_images)}
+
+
+def png_files(spec: DatasetSpec, batches: dict[str, tuple[str, int]]) -> dict[str, SourceFile]:
+    """Return the files of the npm copy, under the package's own spelling."""
     pixels = 3 * spec.side**2
-    layouts: dict[str, dict[str, SourceFile]] = {"python": {}, "binary": {}, "png": {}}
-    for name, (split, count) in batches.items():
-        slack = 2**20 + 512 * count  # labels, file names, headers
-        layouts["python"][name] = SourceFile(split, count, pixels * count + slack, _decode_python)
-        layouts["binary"][f"{name}.bin"] = SourceFile(split, count, (pixels + 1) * count, _decode_binary)
-        layouts["png"][f"{name}.png"] = SourceFile(split, count, pixels * count + slack, _decode_png)
+    files = {f"{name}.png": SourceFile(split, count, pixels * count + slack(count), _decode_png)
+             for name, (split, count) in batches.items()}  # fmt: skip
     for split, count in (("train", spec.train_images), ("test", spec.test_images)):
-        # The package's own spelling.
-        layouts["png"][f"{split}_lables.json"] = SourceFile(split, count, 2**10 + 8 * count, _decode_json)
-    return layouts
+        files[f"{split}_lables.json"] = SourceFile(split, count, 2**10 + 8 * count, _decode_json)
+    return files
+
+
+def slack(count: int) -> int:
+    """Return the bytes that labels, file names and headers of a batch may take."""
+    return 2**20 + 512 * count
 
 
 def read_arrays(spec: DatasetSpec, contents: Iterable[tuple[str, bytes]], origin: str) -> dict[str, np.ndarray]:
@@ -92,11 +114,11 @@ def _joined(files: dict[str, tuple[str, Decoded]]) -> dict[str, np.ndarray]:
     return {array: np.concatenate(pieces) for array, pieces in parts.items()}
 
 
-def _decode_python(content: bytes, images: int, side: int) -> Decoded:
+def _decode_python(content: bytes, images: int, side: int, *, labels_key: str) -> Decoded:
     batch = read_pickle(content, ARRAY_GLOBALS)
     if not isinstance(batch, dict):
         raise DamagedFile("the pickle is not a batch", f"got: {type(batch).__name__}", "expected: dict")
-    data, labels = (batch.get(key, batch.get(key.encode())) for key in ("data", "labels"))
+    data, labels = (batch.get(key, batch.get(key.encode())) for key in ("data", labels_key))
     planes = pickled_array(data)
     if planes.dtype != np.uint8 or planes.shape != (images, 3 * side**2):
         raise DamagedFile(
@@ -107,12 +129,12 @@ def _decode_python(content: bytes, images: int, side: int) -> Decoded:
     return _from_planes(planes, side), _as_labels(labels, images)
 
 
-def _decode_binary(content: bytes, images: int, side: int) -> Decoded:
-    record = 1 + 3 * side**2
+def _decode_binary(content: bytes, images: int, side: int, *, label_bytes: int) -> Decoded:
+    record = label_bytes + 3 * side**2
     if len(content) != images * record:
         raise DamagedFile("wrong size", f"got: {len(content)} bytes", f"expected: {images * record} bytes")
     records = np.frombuffer(content, np.uint8).reshape(images, record)
-    return _from_planes(records[:, 1:], side), records[:, 0].copy()
+    return _from_planes(records[:, label_bytes:], side), records[:, label_bytes - 1].copy()
 
 
 def _decode_png(content: bytes, images: int, side: int) -> Decoded:

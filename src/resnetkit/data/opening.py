@@ -1,17 +1,29 @@
-"""Data by whatever it is called: a name that can be fetched, or a folder of photos."""
+"""Data by whatever it is called: a name that can be fetched, a folder of photos, or a list of them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from resnetkit.data.folder import PhotoDataset, PhotoSplit, read_eval_photos, read_photos
+from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.sources import load_dataset
 from resnetkit.data.spec import DATASETS, OFFICIAL_SIZES, ArrayDataset, Split
+from resnetkit.data.trees import read_eval_photos, read_photos
 from resnetkit.errors import BadRequest, did_you_mean
 
 
+@dataclass(frozen=True)
+class EvaluationData:
+    """The images to evaluate on."""
+
+    split: Split | PhotoSplit
+    class_names: tuple[str, ...]
+    sha256: str | None  # of the whole data set, where it has one
+    notes: tuple[str, ...] = ()  # how it differs from what is official
+
+
 def open_data(name: str) -> ArrayDataset | PhotoDataset:
-    """Return the data set of a name, fetched when absent, or of a folder with train and val below it.
+    """Return the data set of a name, fetched when absent, or that of a folder or list (docs/data.md).
 
     Raises BadRequest for a name that is neither, or that only a folder can be given for.
     """
@@ -19,26 +31,28 @@ def open_data(name: str) -> ArrayDataset | PhotoDataset:
     return load_dataset(name) if name in DATASETS else read_photos(Path(name))
 
 
-def open_evaluation_data(name: str) -> tuple[Split | PhotoSplit, tuple[str, ...], str | None]:
-    """Return the images to evaluate on, their class names, and the SHA-256 of the whole data set where it has one.
+def open_evaluation_data(name: str) -> EvaluationData:
+    """Return the images to evaluate on: the test images of a data set, or the held-out photos of a folder or list.
 
-    A folder may hold val (or test) with a folder for each class, or be such a folder itself.
+    A folder of class folders alone, or a list without a column for the split, is evaluated on whole.
     """
     refuse_unknown(name)
     if name in DATASETS:
         dataset = load_dataset(name)
-        return dataset.test, dataset.class_names, dataset.sha256
-    split, class_names = read_eval_photos(Path(name))
-    return split, class_names, None
+        return EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
+    split, class_names, notes = read_eval_photos(Path(name))
+    return EvaluationData(split, class_names, None, notes)
 
 
 def refuse_unknown(name: str) -> None:
-    """Refuse what is neither a name nor a folder, and the names of data that is not fetched."""
-    if name in DATASETS or Path(name).is_dir():
+    """Refuse what is neither a name nor a folder nor a file, and the names of data that is not fetched."""
+    if name in DATASETS or Path(name).is_dir() or Path(name).is_file():
         return
     if name in OFFICIAL_SIZES:
-        raise BadRequest(
-            f"{name} cannot be fetched", "next: --data DIR, with DIR/train/CLASS/... and DIR/val/CLASS/..."
+        next_step = (
+            "next: --data DIR, with DIR/train/CLASS/... and DIR/val/CLASS/..., or another layout of docs/data.md"
         )
+        raise BadRequest(f"{name} cannot be fetched", next_step)
     near = did_you_mean(name, OFFICIAL_SIZES)
-    raise BadRequest(f"no data {name!r}{near}", f"expected a folder of photos or one of {', '.join(OFFICIAL_SIZES)}")
+    known = ", ".join(OFFICIAL_SIZES)
+    raise BadRequest(f"no data {name!r}{near}", f"expected a folder of photos, a list of them, or one of {known}")

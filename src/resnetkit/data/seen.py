@@ -8,8 +8,8 @@ from typing import TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.data.folder import PhotoSplit
 from resnetkit.data.photo_loader import to_arrays, view_batches
+from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
 from resnetkit.recipe import ResizeFamily

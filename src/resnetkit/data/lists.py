@@ -1,0 +1,122 @@
+"""Lists of photos: CSV with a header or without, or text with a path and a label a line.
+
+photos.csv    path,label[,split]   names of the columns are looked up, in any order
+train.txt     path label           the label is the last word; a line without one is labelled by its folder
+classes.txt   name                 the classes in their order, where numbers are labels or the order matters
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from resnetkit.data.parts import Part, listed_part, size_of
+from resnetkit.data.photos import ENDINGS, some_of
+from resnetkit.errors import BadRequest
+
+LIST_ENDINGS = (".csv", ".tsv", ".txt")
+PATH_COLUMNS = ("path", "file", "filename", "filepath", "file_name", "image", "image_path", "img")
+LABEL_COLUMNS = ("label", "class", "class_name", "category", "target", "synset")
+SPLIT_COLUMNS = ("split", "subset", "partition", "set")
+EXPECTED = (
+    "expected a CSV with columns path and label (and split), or text with PATH LABEL a line",
+    f"known columns: {', '.join(PATH_COLUMNS)}; {', '.join(LABEL_COLUMNS)}; {', '.join(SPLIT_COLUMNS)}",
+)
+SYNSET = re.compile(r"n\d{8}")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One photo of a list."""
+
+    path: str
+    label: str
+    split: str | None = None
+
+
+def read_list(file: Path) -> list[Row]:
+    """Read the rows of a list; BadRequest names every line that is none."""
+    text = read_text(file)
+    rows = text_rows(text) if file.suffix == ".txt" else csv_rows(text, file)
+    bad = [f"line {number}" for number, row in rows if not (row.path and row.label)]
+    if bad or not rows:
+        raise BadRequest(f"{file}: {some_of(bad) or 'no line'} with a path and a label", *EXPECTED)
+    return [row for _, row in rows]
+
+
+def read_text(file: Path) -> str:
+    """Read UTF-8 text, with or without a byte order mark."""
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadRequest(f"{file} cannot be read as UTF-8 text", f"got {error}") from error
+
+
+def text_rows(text: str) -> list[tuple[int, Row]]:
+    """Split lines at their last blank, where no image's name stands behind it."""
+    rows = []
+    for number, line in enumerate(text.splitlines(), 1):
+        path, _, label = line.strip().replace("\t", " ").rpartition(" ")
+        if not path or PurePosixPath(label).suffix.lower() in ENDINGS:  # a path that may have blanks in it
+            path = line.strip()
+            label = PurePosixPath(path).parent.name
+        if path:
+            rows.append((number, Row(path.strip(), label)))
+    return rows
+
+
+def csv_rows(text: str, file: Path) -> list[tuple[int, Row]]:
+    """Read a table by the names of its columns; without a header the columns are path, label and split."""
+    reader = csv.reader(text.splitlines(), delimiter="\t" if file.suffix == ".tsv" else ",")
+    try:
+        table = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if any(line)]
+    except csv.Error as error:
+        raise BadRequest(f"{file}, line {reader.line_num}: {error}", *EXPECTED) from error
+    header = [cell.lower() for cell in table[0][1]] if table else []
+    places = [place_of(header, known) for known in (PATH_COLUMNS, LABEL_COLUMNS, SPLIT_COLUMNS)]
+    if places[0] is None or places[1] is None:
+        if len(header) < 2 or PurePosixPath(header[0]).suffix not in ENDINGS:
+            raise BadRequest(f"{file}: no columns of paths and labels", f"got {some_of(header)}", *EXPECTED)
+        places = [0, 1, 2 if len(header) > 2 else None]
+    else:
+        table = table[1:]
+    return [(number, Row(cell(line, places[0]), cell(line, places[1]), cell(line, places[2]) or None))
+            for number, line in table]  # fmt: skip
+
+
+def place_of(header: Sequence[str], known: Sequence[str]) -> int | None:
+    """Return the place of the first column of a known name."""
+    return next((header.index(name) for name in known if name in header), None)
+
+
+def cell(line: Sequence[str], place: int | None) -> str:
+    """Return a cell of a line, empty where the line is shorter."""
+    return line[place] if place is not None and place < len(line) else ""
+
+
+def rows_part(origin: Path, rows: Sequence[Row], folders: Sequence[Path]) -> Part:
+    """Make a split of rows; their paths are relative to the first of the folders that has the first photo."""
+    folder = next((folder for folder in folders if size_of(folder / rows[0].path) is not None), folders[0])
+    paths = [row.path for row in rows]
+    if all(row.label.isdecimal() and len(row.label) < 9 for row in rows):
+        return listed_part(origin, folder, paths, (int(row.label) for row in rows), None)
+    names = tuple(sorted({row.label for row in rows}))
+    places = {name: place for place, name in enumerate(names)}
+    return listed_part(origin, folder, paths, (places[row.label] for row in rows), names)
+
+
+def read_classes(file: Path) -> tuple[str, ...]:
+    """Read the class names in their order, a line each; of a line that begins with a synset, the synset."""
+    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    names = [line.split()[0] for line in lines]
+    if not all(SYNSET.fullmatch(name) for name in names):
+        names = lines
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    odd = [ascii(name) for name in names if not name.isprintable()]
+    if twice or odd or not names:
+        raise BadRequest(f"{file}: {some_of(twice + odd) or 'no class'}", "expected a class a line, each once")
+    return tuple(names)
