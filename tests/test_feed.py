@@ -10,28 +10,33 @@ import torch
 from PIL import Image
 
 from resnetkit.data import photo_transforms as photo
+from resnetkit.data.jitter import ColorJitter as PhotoColorJitter
 from resnetkit.data.loader import MemoryBatches
 from resnetkit.data.photo_loader import PhotoBatches
 from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.randaugment import RandAugment as PhotoRandAugment
 from resnetkit.data.resize import view
 from resnetkit.data.trees import read_photos
+from resnetkit.data.trivial_augment import TrivialAugment as PhotoTrivialAugment
 from resnetkit.errors import BadRequest
 from resnetkit.feed import build_feed, photo_transform, train_and_val
 from resnetkit.recipe import (
     Augmentation,
+    ColorJitter,
     Flip,
     Normalize,
     PadCrop,
     PcaLighting,
     RandAugment,
     RandomCrop,
+    RandomErasing,
     RandomResizedCrop,
     Recipe,
     RepeatedAugmentation,
     Resize,
     ScaleJitter,
     SubtractMeanImage,
+    TrivialAugment,
     View,
 )
 from tiny import RECIPE, tiny_dataset
@@ -78,6 +83,19 @@ def test_photos_are_read_into_memory_where_a_recipe_starts_from_the_input_size(f
     expected = [view(folder.train.read(index), resize_size=28, crop_size=24, family="cv2-bilinear", keep_ratio=True)
                 for index in range(10)]  # fmt: skip
     np.testing.assert_array_equal(feed.batches.images, np.stack(expected))
+    with pytest.raises(BadRequest, match="image_size: expected 24, the size of the images, got 20"):
+        build_feed(replace(recipe, image_size=20), folder)
+
+
+def test_images_of_the_input_size_can_be_augmented_one_by_one(folder: PhotoDataset) -> None:
+    recipe = replace(PHOTOS, augment=(PadCrop(2), Flip(), TrivialAugment(), RandomErasing(probability=1.0)))
+    feed = build_feed(recipe, folder)  # through the view first, for they are of any size
+    assert isinstance(feed.batches, PhotoBatches)
+    assert feed.batches.at(0).images.shape == (6, 3, 24, 24)
+    feed.batches.close()
+    small = replace(recipe, image_size=16, view=View(16, 16))
+    with build_feed(small, tiny_dataset()).batches as batches:  # type: ignore[attr-defined]
+        assert batches.at(0).images.shape == (6, 3, 16, 16)
     with pytest.raises(BadRequest, match="image_size: expected 24, the size of the images, got 20"):
         build_feed(replace(recipe, image_size=20), folder)
 
@@ -138,6 +156,10 @@ def test_the_view_reaches_the_preprocessing(folder: PhotoDataset) -> None:
         (RandomCrop(), photo.RandomCrop(20)),
         (PcaLighting(0.2), photo.PcaLighting(0.2)),
         (RandAugment(6, 0.4, 3, (1, 2, 3)), PhotoRandAugment(3, 6, 0.4, (1, 2, 3))),
+        (TrivialAugment(11, (1, 2, 3)), PhotoTrivialAugment(11, (1, 2, 3))),
+        (ColorJitter(0.1, 0.2, 0.3, 0.4), PhotoColorJitter(0.1, 0.2, 0.3, 0.4)),
+        (RandomErasing(0.5, 0.1, 0.2, 2.0, (1, 2, 3)), photo.RandomErasing(0.5, (0.1, 0.2), (0.5, 2.0), (1, 2, 3))),
+        (PadCrop(3, "reflect"), photo.PadCrop(20, 3, "reflect")),
         (Flip(), photo.HorizontalFlip()),
     ],
 )

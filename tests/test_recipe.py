@@ -28,7 +28,10 @@ from resnetkit.recipe_json import read_recipe, recipe_differences, recipe_to_jso
 from resnetkit.recipes import RECIPES
 
 QUICKSTART = RECIPES["quickstart"]
-AUGMENTATIONS = "PadCrop, Flip, RandomResizedCrop, Resize, ScaleJitter, RandomCrop, PcaLighting, RandAugment"
+AUGMENTATIONS = (
+    "PadCrop, Flip, RandomResizedCrop, Resize, ScaleJitter, RandomCrop, PcaLighting, RandAugment, TrivialAugment, "
+    "ColorJitter, RandomErasing"
+)
 
 
 def problems_of(*overrides: str, data: Any = None) -> list[str]:
@@ -324,8 +327,30 @@ def test_problems_of_overrides_and_of_fields_come_together() -> None:
             "repeated_augmentation: expected augmentations of photos, as RandomResizedCrop",
         ),
         (
-            'augment=[{"kind":"RandomResizedCrop","family":"pillow-bilinear"},{"kind":"PadCrop","padding":4}]',
-            "augment.1: expected no PadCrop and no alternating Flip beside those of photos",
+            'augment=[{"kind":"TrivialAugment"},{"kind":"Flip","alternating":true}]',
+            "augment.1: expected no alternating Flip beside those of single images",
+        ),
+        (
+            'augment=[{"kind":"PadCrop","padding":4},{"kind":"Resize","size":30,"family":"pillow-bilinear"},'
+            '{"kind":"PadCrop","padding":1}]',
+            "augment.0: expected sides of at least image_size 32 with the padding, got none that are known",
+        ),
+        (
+            'augment=[{"kind":"TrivialAugment","fill":[1,2]}]',
+            "augment.0.fill: expected three numbers of 0 to 255, got [1, 2]",
+        ),
+        ('augment=[{"kind":"TrivialAugment","num_levels":1}]', "augment.0.num_levels: expected 2 or more, got 1"),
+        (
+            'augment=[{"kind":"ColorJitter","hue":0.6}]',
+            "augment.0.hue: expected at most 0.5, half of the circle, got 0.6",
+        ),
+        ('augment=[{"kind":"ColorJitter","contrast":-1}]', "augment.0.contrast: expected 0 or more, got -1.0"),
+        ('augment=[{"kind":"RandomErasing","probability":2}]', "augment.0.probability: expected 0 to 1, got 2.0"),
+        ('augment=[{"kind":"RandomErasing","min_area":0.5}]', f"augment.0.min_area: expected at most max_area {1 / 3}"),
+        ('augment=[{"kind":"RandomErasing","max_ratio":0.5}]', "augment.0.max_ratio: expected 1 or more, got 0.5"),
+        (
+            'augment=[{"kind":"RandomErasing","color":[1,2,256]}]',
+            "augment.0.color: expected null or three numbers of 0 to 255, got [1, 2, 256]",
         ),
         (
             'augment=[{"kind":"RandomResizedCrop","family":"pillow-bilinear","min_area":0.5,"max_area":0.2}]',
@@ -353,7 +378,7 @@ def test_problems_of_overrides_and_of_fields_come_together() -> None:
         ),
         (
             'augment=[{"kind":"RandomResizedCrop","family":"pillow-bilinear"},{"kind":"RandAugment","level":11}]',
-            "augment.1: expected a level of 0 to 10 and three numbers in fill",
+            "augment.1.level: expected 0 to 10, got 11.0",
         ),
     ],
 )

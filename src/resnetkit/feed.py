@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from resnetkit import recipe as r
 from resnetkit.data import photo_transforms as photo
+from resnetkit.data.jitter import ColorJitter
 from resnetkit.data.loader import Batches, MemoryBatches, Order
 from resnetkit.data.photo_loader import PhotoBatches
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
@@ -19,9 +20,10 @@ from resnetkit.data.sampler import epoch_order, repeated_length, repeated_order
 from resnetkit.data.seen import seen, seen_whole
 from resnetkit.data.spec import ArrayDataset, Split
 from resnetkit.data.transforms import Augmentation, Preprocess, RandomFlip, RandomPadCrop, mean_image
+from resnetkit.data.trivial_augment import TrivialAugment
 from resnetkit.errors import BadRequest
 from resnetkit.recipe import Recipe
-from resnetkit.recipe_checks import starts_from_photos
+from resnetkit.recipe_checks import changes_whole_batches, takes_any_size
 
 Dataset = ArrayDataset | PhotoDataset
 
@@ -46,7 +48,7 @@ def build_feed(recipe: Recipe, dataset: Dataset) -> Feed:
     """
     train_split, val_split = train_and_val(recipe, dataset)
     preprocess = build_preprocess(recipe, train_split)
-    if not starts_from_photos(recipe):
+    if not takes_any_size(recipe):
         train_split = seen_whole(train_split, preprocess)
         refuse_other_sizes(recipe, train_split)
     return Feed(
@@ -82,7 +84,7 @@ def refuse_other_sizes(recipe: Recipe, split: Split) -> None:
 def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preprocess) -> Batches:
     """Build the training batches in the recipe's order."""
     order, samples = build_order(recipe, len(split))
-    if not starts_from_photos(recipe):
+    if changes_whole_batches(recipe):
         assert isinstance(split, Split)
         return MemoryBatches(
             np.array(split.images),
@@ -173,6 +175,14 @@ def photo_transform(augmentation: r.Augmentation, size: int) -> photo.PhotoTrans
             built = photo.PcaLighting(std)
         case r.RandAugment(num_ops=num_ops, level=level, level_std=level_std, fill=(red, green, blue)):
             built = RandAugment(num_ops, level, level_std, (red, green, blue))
+        case r.TrivialAugment(num_levels=num_levels, fill=(red, green, blue)):
+            built = TrivialAugment(num_levels, (red, green, blue))
+        case r.ColorJitter(brightness=brightness, contrast=contrast, saturation=saturation, hue=hue):
+            built = ColorJitter(brightness, contrast, saturation, hue)
+        case r.RandomErasing(probability=p, min_area=low, max_area=high, max_ratio=ratio, color=color):
+            built = photo.RandomErasing(p, (low, high), (1 / ratio, ratio), color)
+        case r.PadCrop(padding=padding, mode=mode):
+            built = photo.PadCrop(size, padding, mode)
         case r.Flip():
             built = photo.HorizontalFlip()
         case _:

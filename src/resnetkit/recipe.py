@@ -182,8 +182,38 @@ class RandAugment:
     fill: tuple[int, ...] = (124, 116, 104)  # RGB, where an image was moved away
 
 
+@dataclass(frozen=True)
+class TrivialAugment:
+    """One random operation of fourteen (arXiv 2103.10158, wide), as torchvision's."""
+
+    num_levels: int = 31
+    fill: tuple[int, ...] = (0, 0, 0)  # RGB, where an image was moved away
+
+
+@dataclass(frozen=True)
+class ColorJitter:
+    """Random factors of 1 - x to 1 + x, and a turn of the hue by -x to x of the circle, in random order."""
+
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+
+
+@dataclass(frozen=True)
+class RandomErasing:
+    """Put noise, or one colour, into a random box (arXiv 1708.04896)."""
+
+    probability: float = 0.25
+    min_area: float = 0.02
+    max_area: float = 1 / 3
+    max_ratio: float = 10 / 3  # of the sides; the smallest is its inverse
+    color: tuple[int, ...] | None = None  # RGB; null: noise
+
+
 Augmentation = (
-    PadCrop | Flip | RandomResizedCrop | Resize | ScaleJitter | RandomCrop | PcaLighting | RandAugment
+    PadCrop | Flip | RandomResizedCrop | Resize | ScaleJitter | RandomCrop | PcaLighting | RandAugment | TrivialAugment
+    | ColorJitter | RandomErasing
 )  # fmt: skip
 
 

@@ -7,17 +7,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 
 from resnetkit.recipe import (
+    Augmentation,
+    ColorJitter,
     Flip,
     Normalize,
     PadCrop,
     RandAugment,
     RandomCrop,
+    RandomErasing,
     RandomResizedCrop,
     Recipe,
     Resize,
     ScaleJitter,
     Sgd,
     StepDecay,
+    TrivialAugment,
 )
 
 MAX_PADDING = 127  # pixels; the places of a crop are drawn as uint8
@@ -30,7 +34,7 @@ ABOVE_ZERO = {
 }
 NOT_NEGATIVE = {
     *("weight_decay", "final_factor", "min_improvement", "precise_bn_images", "level_std", "std", "val_images", "seed"),
-    *("warmup_epochs", "warmup_steps"),
+    *("warmup_epochs", "warmup_steps", "brightness", "contrast", "saturation", "hue"),
 }
 BELOW_ONE = {"label_smoothing", "drop_path_rate", "momentum", "decay"}  # from 0
 UP_TO_ONE = {"start_factor", "probability", "max_area"}  # from 0
@@ -121,26 +125,46 @@ def picture_contradictions(recipe: Recipe) -> list[str]:
         found.append(f"view.resize_size: expected at least {sizes}")
     for place, augmentation in enumerate(recipe.augment):
         path = f"augment.{place}"
-        match augmentation:
-            case PadCrop(padding=padding) if not 0 <= padding <= MAX_PADDING:
-                found.append(f"{path}.padding: expected 0 to {MAX_PADDING}, got {padding}")
-            case RandomResizedCrop() if augmentation.min_area > augmentation.max_area:
-                found.append(f"{path}.min_area: expected at most max_area {augmentation.max_area}")
-            case RandomResizedCrop() if augmentation.max_ratio < 1:
-                found.append(f"{path}.max_ratio: expected 1 or more, got {augmentation.max_ratio}")
-            case ScaleJitter(min_size=low, max_size=high) if low > high:
-                found.append(f"{path}.min_size: expected at most max_size {high}, got {low}")
-            case RandAugment(level=level, fill=fill) if not 0 <= level <= 10 or len(fill) != 3:
-                found.append(f"{path}: expected a level of 0 to 10 and three numbers in fill")
+        found += [f"{path}.{problem}" for problem in (*place_problems(augmentation), *colour_problems(augmentation))]
     return found + size_contradictions(recipe)
+
+
+def place_problems(augmentation: Augmentation) -> list[str]:
+    """List what is wrong with where an augmentation crops, erases or resizes."""
+    match augmentation:
+        case PadCrop(padding=padding) if not 0 <= padding <= MAX_PADDING:
+            return [f"padding: expected 0 to {MAX_PADDING}, got {padding}"]
+        case ScaleJitter(min_size=low, max_size=high) if low > high:
+            return [f"min_size: expected at most max_size {high}, got {low}"]
+        case RandomResizedCrop() | RandomErasing() if augmentation.min_area > augmentation.max_area:
+            return [f"min_area: expected at most max_area {augmentation.max_area}"]
+        case RandomResizedCrop() | RandomErasing() if augmentation.max_ratio < 1:
+            return [f"max_ratio: expected 1 or more, got {augmentation.max_ratio}"]
+    return []
+
+
+def colour_problems(augmentation: Augmentation) -> list[str]:
+    """List what is wrong with an augmentation's strengths and colours."""
+    match augmentation:
+        case RandAugment(level=level) if not 0 <= level <= 10:
+            return [f"level: expected 0 to 10, got {level}"]
+        case RandAugment(fill=colour) | TrivialAugment(fill=colour) if not is_colour(colour):
+            return [f"fill: expected three numbers of 0 to 255, got {list(colour)}"]
+        case RandomErasing(color=tuple() as colour) if not is_colour(colour):
+            return [f"color: expected null or three numbers of 0 to 255, got {list(colour)}"]
+        case TrivialAugment(num_levels=num_levels) if num_levels < 2:
+            return [f"num_levels: expected 2 or more, got {num_levels}"]
+        case ColorJitter(hue=hue) if hue > 0.5:
+            return [f"hue: expected at most 0.5, half of the circle, got {hue}"]
+    return []
 
 
 def size_contradictions(recipe: Recipe) -> list[str]:
     """List the augmentations that do not lead to images of the input size."""
-    if not starts_from_photos(recipe):
+    if changes_whole_batches(recipe):
         repeated = recipe.repeated_augmentation is not None
         return ["repeated_augmentation: expected augmentations of photos, as RandomResizedCrop"] * repeated
-    size: int | None = None  # of the sides that are known to be there at least
+    size = None if takes_any_size(recipe) else recipe.image_size  # of the sides that are known to be there at least
     found = []
     for place, augmentation in enumerate(recipe.augment):
         match augmentation:
@@ -154,16 +178,33 @@ def size_contradictions(recipe: Recipe) -> list[str]:
                 size = recipe.image_size
             case RandomCrop():
                 size = recipe.image_size
-            case PadCrop() | Flip(alternating=True):
-                found.append(f"augment.{place}: expected no PadCrop and no alternating Flip beside those of photos")
+            case PadCrop(padding=padding) if size is None or size + 2 * padding < recipe.image_size:
+                wanted = f"sides of at least image_size {recipe.image_size} with the padding"
+                found.append(f"augment.{place}: expected {wanted}, got {size or 'none that are known'}")
+                size = recipe.image_size
+            case PadCrop():
+                size = recipe.image_size
+            case Flip(alternating=True):
+                found.append(f"augment.{place}: expected no alternating Flip beside those of single images")
     if size != recipe.image_size:
         found.append("augment: expected a RandomResizedCrop or RandomCrop, which gives image_size")
     return found
 
 
-def starts_from_photos(recipe: Recipe) -> bool:
-    """Say whether the augmentations begin with photos of any size, not with images of the input size."""
-    return any(not isinstance(augmentation, PadCrop | Flip) for augmentation in recipe.augment)
+def is_colour(numbers_: Sequence[int]) -> bool:
+    """Say whether numbers are those of a colour, red, green and blue."""
+    return len(numbers_) == 3 and all(0 <= number <= 255 for number in numbers_)
+
+
+def takes_any_size(recipe: Recipe) -> bool:
+    """Say whether the augmentations bring photos of any size to the input size; else images come in that size."""
+    sizing = RandomResizedCrop | Resize | ScaleJitter | RandomCrop
+    return any(isinstance(augmentation, sizing) for augmentation in recipe.augment)
+
+
+def changes_whole_batches(recipe: Recipe) -> bool:
+    """Say whether the augmentations are those of whole batches in memory, and not of one image after another."""
+    return all(isinstance(augmentation, PadCrop | Flip) for augmentation in recipe.augment)
 
 
 def constants_problems(

@@ -10,9 +10,11 @@ from resnetkit.data.photo_transforms import (
     EIGENVALUES,
     EIGENVECTORS,
     HorizontalFlip,
+    PadCrop,
     PcaLighting,
     PhotoTransform,
     RandomCrop,
+    RandomErasing,
     RandomResizedCrop,
     Resize,
     ScaleJitter,
@@ -166,3 +168,44 @@ def test_pca_lighting_is_one_shift_limited_to_255() -> None:
         shift = found[0, 128] - 128
         np.testing.assert_array_equal(found, np.clip(ramp + shift, 0, 255))
     np.testing.assert_array_equal(PcaLighting(0.0)(ramp, random_stream(0)), ramp)
+
+
+def test_pad_crop_shows_every_place_of_the_padded_image() -> None:
+    image = np.arange(1, 13, dtype=np.uint8).reshape(2, 2, 3)
+    padded = np.pad(image, ((1, 1), (1, 1), (0, 0)))
+    windows = {padded[top : top + 2, left : left + 2].tobytes() for top in range(3) for left in range(3)}
+    assert {PadCrop(2, 1)(image, random_stream(seed)).tobytes() for seed in range(200)} == windows
+    mirrored = np.pad(image, ((1, 1), (1, 1), (0, 0)), mode="reflect")
+    found = {PadCrop(4, 1, "reflect")(image, random_stream(seed)).tobytes() for seed in range(9)}
+    assert found == {mirrored.tobytes()}
+
+
+def test_erasing_changes_one_box_and_nothing_else() -> None:
+    image = np.full((40, 60, 3), 7, np.uint8)
+    areas, ratios = [], []
+    for seed in range(2000):
+        found = RandomErasing(1.0, color=(1, 2, 3))(image, random_stream(seed))
+        rows, columns = np.nonzero((found != 7).any(2))
+        top, bottom, left, right = rows.min(), rows.max() + 1, columns.min(), columns.max() + 1
+        assert (found[top:bottom, left:right] == [1, 2, 3]).all()
+        areas.append((bottom - top) * (right - left) / 2400)
+        ratios.append((bottom - top) / (right - left))
+    assert 0.015 < min(areas) < 0.03
+    assert 0.3 < max(areas) < 0.36
+    assert np.mean(areas) == pytest.approx((0.02 + 1 / 3) / 2, abs=0.02)  # a few of the largest do not fit
+    assert np.exp(np.mean(np.log(ratios))) == pytest.approx(1, abs=0.1)
+    assert (image == 7).all()
+
+
+def test_erasing_has_a_probability_and_noise() -> None:
+    image = np.full((30, 30, 3), 7, np.uint8)
+    found = [RandomErasing(0.3, (0.2, 0.4))(image, random_stream(seed)) for seed in range(500)]
+    changed = [one for one in found if (one != image).any()]
+    assert len(changed) / 500 == pytest.approx(0.3, abs=0.07)
+    noise = np.concatenate([one[(one != 7).any(2)] for one in changed])
+    assert noise.mean() == pytest.approx(127.5, abs=2)
+    assert noise.min() == 0
+    assert noise.max() == 255
+    assert (RandomErasing(0.0)(image, random_stream(0)) == image).all()
+    thin = np.zeros((1, 9, 3), np.uint8)  # no box is lower than one row
+    np.testing.assert_array_equal(RandomErasing(1.0, color=(1, 1, 1))(thin, random_stream(0)), thin)

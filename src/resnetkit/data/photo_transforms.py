@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import KW_ONLY, dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from resnetkit.recipe import ResizeFamily
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
 
-CROP_TRIES = 10
+BOX_TRIES = 10
 # How the colours of ImageNet's training set vary: eigenvectors in columns and eigenvalues of RGB in [0, 1], as
 # published with fb.resnet.torch (datasets/imagenet.lua); the method is AlexNet's, section 4.1.
 EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]])
@@ -48,7 +48,7 @@ class RandomResizedCrop:
 
     def box(self, height: int, width: int, rng: np.random.Generator) -> Box:
         """Draw the part to crop; after ten that do not fit, the largest centre of an allowed ratio."""
-        for _ in range(CROP_TRIES):
+        for _ in range(BOX_TRIES):
             area = rng.uniform(*self.area) * height * width
             ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
             part_height, part_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
@@ -102,6 +102,51 @@ class RandomCrop:
         assert self.size <= min(height, width), problem
         top, left = rng.integers(height - self.size + 1), rng.integers(width - self.size + 1)
         return pixels[top : top + self.size, left : left + self.size]
+
+
+@dataclass(frozen=True)
+class PadCrop:
+    """Pad each side and crop a square at a random place."""
+
+    size: int  # pixels a side
+    padding: int  # pixels a side
+    mode: Literal["zero", "reflect"] = "zero"  # reflect: without repeating the edge
+
+    def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        """Change [H, W, 3] to [size, size, 3]."""
+        widths = ((self.padding, self.padding), (self.padding, self.padding), (0, 0))
+        padded = np.pad(pixels, widths, mode="constant" if self.mode == "zero" else "reflect")
+        return RandomCrop(self.size)(padded, rng)
+
+
+@dataclass(frozen=True)
+class RandomErasing:
+    """Put noise or one colour into a random box (arXiv 1708.04896)."""
+
+    p: float = 0.25
+    area: tuple[float, float] = (0.02, 1 / 3)  # share of the image's area, uniform
+    ratio: tuple[float, float] = (3 / 10, 10 / 3)  # height by width, uniform in its logarithm
+    color: tuple[int, ...] | None = None  # RGB; None: each value is drawn from 0..255
+
+    def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        """Change [H, W, 3] with probability p; where no box fits in ten tries, nothing is erased."""
+        if rng.random() >= self.p:
+            return pixels
+        height, width = pixels.shape[:2]
+        for _ in range(BOX_TRIES):
+            area = rng.uniform(*self.area) * height * width
+            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
+            box_height, box_width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            if 0 < box_height < height and 0 < box_width < width:
+                top, left = rng.integers(height - box_height + 1), rng.integers(width - box_width + 1)
+                shape = (box_height, box_width, 3)
+                erased = pixels.copy()
+                noise = (
+                    rng.integers(0, 256, shape, np.uint8) if self.color is None else np.asarray(self.color, np.uint8)
+                )
+                erased[top : top + box_height, left : left + box_width] = noise
+                return erased
+        return pixels
 
 
 @dataclass(frozen=True)
