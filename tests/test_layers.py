@@ -14,7 +14,7 @@ PACKAGE = Path(resnetkit.__file__).parent
 # A module imports from the groups above its own, and from its own package.
 GROUPS = (
     ("errors",),
-    ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts", "recipe"),
+    ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts", "page", "recipe"),
     ("recipe_checks", "models", "metrics", "schedule", "losses", "data.transforms", "data.spec", "torch_format"),
     ("recipe_json", "published_tables", "model_card"),
     ("checkpoint", "data", "optim", "ema", "recipes", "tracking"),
@@ -24,7 +24,7 @@ GROUPS = (
     ("load",),
     ("assemble", "cost", "batch_plan", "gpus"),
     ("training_state", "step"),
-    ("train", "predict", "report", "forecast"),
+    ("train", "predict", "report", "forecast", "data_page"),
     ("layout_files",),
     ("conversion", "embedding"),
     ("printing",),

@@ -13,13 +13,13 @@ from resnetkit import schedule
 from resnetkit.data.mix import Mix
 from resnetkit.ema import Ema
 from resnetkit.errors import BadRequest, SourceError
-from resnetkit.feed import Dataset, Feed, build_feed
+from resnetkit.feed import Dataset, Feed, build_feed, build_mixes
 from resnetkit.load import load_all_but_head
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.models.batchnorm import synchronise_batchnorm
 from resnetkit.optim import build_lamb, build_sgd
-from resnetkit.recipe import CrossEntropy, Lamb, Mixup, Plateau, Recipe, StepDecay, total_steps_of
+from resnetkit.recipe import CrossEntropy, Lamb, Plateau, Recipe, StepDecay, total_steps_of
 from resnetkit.recipe import Linear as LinearDecay
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [N, classes] and targets to a scalar
@@ -73,9 +73,7 @@ def assemble(recipe: Recipe, dataset: Dataset, device: torch.device, *, goes_on:
         model=model,
         forward=torch.compile(model, dynamic=False) if recipe.compile else model,
         loss=build_loss(recipe),
-        mixes=tuple(
-            Mix("mixup" if isinstance(mix, Mixup) else "cutmix", mix.alpha, mix.probability) for mix in recipe.mix
-        ),
+        mixes=build_mixes(recipe),
         optimizer=build_optimizer(recipe, model),
         scaler=build_scaler(recipe, device),
         ema=Ema(model, recipe.average_weights.decay) if recipe.average_weights else None,

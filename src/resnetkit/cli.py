@@ -138,9 +138,21 @@ def add_push(commands: Commands) -> Parser:
 
 
 def add_data(commands: Commands) -> Parser:
-    """Fetch a data set."""
-    parser = add_command(commands, "data", "Fetch a data set, verify it and say where it is.")
-    parser.add_argument("name", help="cifar10")
+    """Fetch a data set, or look at one."""
+    text = (
+        "Fetch a data set, verify it and say where it is; or with `data show DIR` look at one: images by class, sizes, "
+        "modes, and a page with images as they are and as a recipe changes them."
+    )
+    parser = add_command(commands, "data", text)
+    parser.add_argument("name", metavar="NAME|show", help="cifar10 or cifar100 to fetch, or: show")
+    parser.add_argument("place", metavar="DIR", nargs="?", help="for show: a folder or list of photos, or a name")
+    parser.add_argument("--recipe", metavar="R", help="for show: whose augmentations (default: that of such data)")
+    parser.add_argument("--out", metavar="FILE", help="for show: the page (default: DIR-data.html)")
+    parser.add_argument("--images", type=positive, default=12, metavar="N", help="for show: on the page (default: 12)")
+    parser.add_argument("--headers", type=positive, default=20_000, metavar="N",
+                        help="for show: files a split whose headers are read (default: 20000)")  # fmt: skip
+    add_overrides(parser)
+    add_json(parser)
     parser.add_argument("--from", dest="source", metavar="FILE|DIR",
                         help="an official archive, python or binary, or its extracted folder")  # fmt: skip
     parser.add_argument("--samples", metavar="DIR", help="write a test image of each class there, as PNG")

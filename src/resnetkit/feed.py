@@ -13,13 +13,23 @@ from resnetkit import recipe as r
 from resnetkit.data import photo_transforms as photo
 from resnetkit.data.jitter import ColorJitter
 from resnetkit.data.loader import Batches, MemoryBatches, Order
-from resnetkit.data.photo_loader import PhotoBatches
+from resnetkit.data.mix import Mix
+from resnetkit.data.photo_loader import PHOTO, PhotoBatches
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.randaugment import RandAugment
+from resnetkit.data.resize import Pixels, view
 from resnetkit.data.sampler import epoch_order, repeated_length, repeated_order
 from resnetkit.data.seen import seen, seen_whole
 from resnetkit.data.spec import ArrayDataset, Split
-from resnetkit.data.transforms import Augmentation, Preprocess, RandomFlip, RandomPadCrop, mean_image
+from resnetkit.data.transforms import (
+    Augmentation,
+    Images,
+    Preprocess,
+    RandomFlip,
+    RandomPadCrop,
+    mean_image,
+    random_stream,
+)
 from resnetkit.data.trivial_augment import TrivialAugment
 from resnetkit.errors import BadRequest
 from resnetkit.recipe import Recipe
@@ -152,6 +162,34 @@ def array_augmentations(recipe: Recipe) -> list[Augmentation]:
             case r.Flip(alternating=alternating):
                 built.append(RandomFlip(alternating))
     return built
+
+
+def build_mixes(recipe: Recipe) -> tuple[Mix, ...]:
+    """Return the recipe's ways of mixing a micro-batch."""
+    return tuple(
+        Mix("mixup" if isinstance(mix, r.Mixup) else "cutmix", mix.alpha, mix.probability) for mix in recipe.mix
+    )
+
+
+def preview(recipe: Recipe, pixels: Pixels, index: int, epoch: int) -> Pixels:
+    """Return what training would show of one image [H, W, 3] in an epoch, before mixing and normalisation."""
+    shown = pixels if takes_any_size(recipe) else seen_alone(pixels, recipe)
+    if changes_whole_batches(recipe):
+        images: Images = shown[None]
+        for place, augmentation in enumerate(array_augmentations(recipe)):
+            images = augmentation.apply(images, augmentation.draw(recipe.seed, epoch, place, index + 1)[index:])
+        return np.asarray(images[0])
+    rng = random_stream(recipe.seed, PHOTO, epoch, index, index)
+    for transform in photo_transforms(recipe):
+        shown = transform(shown, rng)
+    return shown
+
+
+def seen_alone(pixels: Pixels, recipe: Recipe) -> Pixels:
+    """Return what evaluation by a recipe sees of one image [H, W, 3]."""
+    shape = recipe.view
+    return view(pixels, resize_size=shape.resize_size, crop_size=shape.crop_size, family=shape.family,
+                keep_ratio=shape.keep_ratio)  # fmt: skip
 
 
 def photo_transforms(recipe: Recipe) -> list[photo.PhotoTransform]:

@@ -15,6 +15,7 @@ from rich.table import Table
 from resnetkit import checkpoint
 from resnetkit.batch_plan import BatchPlan
 from resnetkit.conversion import Conversion
+from resnetkit.data_page import DataFacts
 from resnetkit.evaluate import Evaluation
 from resnetkit.forecast import Forecast
 from resnetkit.load import LoadedModel
@@ -29,6 +30,7 @@ output of a ReLU and each input of a pool, nothing for a linear layer.  All thre
 top-1, top-5: as published, of one centre crop where the source says nothing else.
 * what is odd in what is published:"""
 SHOWN_CLASSES = 5  # of a long list
+SMALLEST_CLASSES, MOST_UNREADABLE = 5, 20
 MATRIX_CLASSES = 20  # a confusion matrix of more classes does not fit a terminal
 
 
@@ -237,3 +239,28 @@ def print_conversion(done: Conversion, console: Console) -> None:
     )
     for path in done.files:
         console.print(f"wrote {path}")
+
+
+def print_data(facts: DataFacts) -> None:
+    """Print what a look at a data set found, without its pictures."""
+    OUT.print(f"{facts.name}: layout {facts.layout}, {len(facts.class_names):,} classes, sha256 {facts.sha256}")
+    splits = (("training", facts.train_counts, facts.train), ("held out", facts.test_counts, facts.test))
+    for title, counts, split in splits:
+        if not split.images:
+            OUT.print(f"{title}: no images")
+            continue
+        OUT.print(f"{title}: {split.images:,} images, {min(counts):,} to {max(counts):,} a class")
+        looked = "" if split.looked_at == split.images else f", of {split.looked_at:,} files looked at"
+        for side, numbers in (("width", split.widths), ("height", split.heights)):
+            OUT.print(f"  {side}, least, median and largest{looked}: {', '.join(f'{number:,}' for number in numbers)}")
+        found = [*split.kinds.items(), *((f"mode {mode}", number) for mode, number in split.modes.items())]
+        found += [("turned by EXIF", split.turned), ("with a colour profile", split.profiles)]
+        OUT.print(f"  {', '.join(f'{name} {number:,}' for name, number in found)}")
+        for file, reason in split.unreadable[:MOST_UNREADABLE]:
+            OUT.print(f"  unreadable: {printable(file)}: {reason}")
+        if len(split.unreadable) > MOST_UNREADABLE:
+            OUT.print(f"  unreadable in all: {len(split.unreadable):,}")
+    for note in facts.notes:
+        OUT.print(f"note: {note}")
+    smallest = sorted(zip(facts.train_counts, facts.class_names, strict=True))[:SMALLEST_CLASSES]
+    OUT.print(f"smallest classes: {', '.join(f'{printable(name)} {count:,}' for count, name in smallest)}")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from numpy.typing import NDArray
-from PIL import Image
 
 from resnetkit import checkpoint
 from resnetkit.charts import Chart, Series, Style, bar, draw_chart
@@ -22,6 +18,7 @@ from resnetkit.metrics import wilson_interval
 from resnetkit.models import ResNet
 from resnetkit.models.counting import Cost, count
 from resnetkit.models.resnet import architecture_from_json
+from resnetkit.page import data_uri, render
 from resnetkit.progress import duration
 from resnetkit.recipe_json import leaves, recipe_to_json
 
@@ -41,20 +38,10 @@ def write_report(run: Path, picture: Picture | None) -> Path:
     picture: returns an evaluated image by its index, uint8 [H, W, 3], for the mistakes; None: no pictures.
     Raises BadRequest where there is no run, DamagedFile for a file of it that cannot be read.
     """
-    page = render(collect(run, picture))
+    page = render(checkpoint.REPORT, collect(run, picture), {"bar": bar, "duration": duration})
     with atomic_write(run / checkpoint.REPORT) as file:
         file.write(page.encode())
     return run / checkpoint.REPORT
-
-
-def render(facts: Json) -> str:
-    """Fill the template; a fact that is not there is an error, and every text is escaped."""
-    package = PackageLoader("resnetkit", "")
-    environment = Environment(
-        loader=package, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {"percent": percent, "bar": bar, "duration": duration}
-    return environment.get_template(checkpoint.REPORT).render(facts)
 
 
 def collect(run: Path, picture: Picture | None) -> Json:
@@ -87,11 +74,6 @@ def collect(run: Path, picture: Picture | None) -> Json:
         "resumes": resumes(events),
         "missing": missing(run, events, evaluation, picture),
     }
-
-
-def percent(share: float | None, digits: int = 2) -> str:
-    """Write a fraction in percent, with a space that does not break; a dash for None."""
-    return "–" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
 def last(events: Sequence[Event], kind: str) -> Event | None:
@@ -196,15 +178,7 @@ def mistakes(evaluation: Json, names: Sequence[str], picture: Picture | None) ->
     """Return the most confident mistakes with their class names and pictures."""
     shown = evaluation.get("mistakes", [])
     named = [one | {key: names[one[key]] for key in ("label", "prediction")} for one in shown]
-    return [one | {"picture": None if picture is None else data_uri(picture(one["index"]))} for one in named]
-
-
-def data_uri(image: NDArray[np.uint8]) -> str:
-    """Write an image [H, W, 3], made small, as a PNG that is its own address."""
-    file, small = io.BytesIO(), Image.fromarray(np.ascontiguousarray(image))
-    small.thumbnail((THUMBNAIL, THUMBNAIL))
-    small.save(file, "PNG")
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    return [one | {"picture": None if picture is None else data_uri(picture(one["index"]), THUMBNAIL)} for one in named]
 
 
 def readable(data: Any) -> list[tuple[str, str]]:

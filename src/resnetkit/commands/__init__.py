@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from resnetkit.commands.data import data
 from resnetkit.commands.show import show, zoo
-from resnetkit.commands.training import data, report, train
+from resnetkit.commands.training import report, train
 from resnetkit.commands.use import evaluate, predict
 from resnetkit.commands.weights import convert, push
 

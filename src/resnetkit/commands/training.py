@@ -1,4 +1,4 @@
-"""The commands `data`, `train` and `report`: plain arguments in, output printed, exit code returned."""
+"""The commands `train` and `report`: plain arguments in, output printed, exit code returned."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ from resnetkit.commands.device import choose_device
 from resnetkit.cost import recipe_cost
 from resnetkit.data.opening import open_data
 from resnetkit.data.photos import PhotoDataset
-from resnetkit.data.sources import load_dataset, write_samples
 from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, ResnetkitError
-from resnetkit.home import home, read_json
+from resnetkit.home import read_json
 from resnetkit.journal import warn
 from resnetkit.printing import OUT, print_run
 from resnetkit.progress import duration
@@ -26,18 +25,6 @@ from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
 from resnetkit.tracking import tensorboard_writer
 from resnetkit.train import train as train_run
-
-
-def data(name: str, source: str | None, samples: str | None) -> int:
-    """Fetch and verify a data set."""
-    dataset = load_dataset(name, source=Path(source) if source else None)
-    OUT.print(f"{name}: {len(dataset.train.images):,} training and {len(dataset.test.images):,} test images")
-    OUT.print(f"sha256 {dataset.sha256}, as expected")
-    OUT.print(f"kept in {home() / 'data' / name}")
-    if samples:
-        for path in write_samples(dataset, Path(samples)):
-            OUT.print(f"wrote {path}")
-    return 0
 
 
 def train(

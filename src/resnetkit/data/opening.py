@@ -8,7 +8,7 @@ from pathlib import Path
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.sources import load_dataset
 from resnetkit.data.spec import DATASETS, OFFICIAL_SIZES, ArrayDataset, Split
-from resnetkit.data.trees import read_eval_photos, read_photos
+from resnetkit.data.trees import read_all_photos, read_eval_photos, read_photos
 from resnetkit.errors import BadRequest, did_you_mean
 
 
@@ -29,6 +29,12 @@ def open_data(name: str) -> ArrayDataset | PhotoDataset:
     """
     refuse_unknown(name)
     return load_dataset(name) if name in DATASETS else read_photos(Path(name))
+
+
+def open_all_data(name: str) -> ArrayDataset | PhotoDataset:
+    """Return the data set of a name, folder or list as it is, to look at: a split may be empty."""
+    refuse_unknown(name)
+    return load_dataset(name) if name in DATASETS else read_all_photos(Path(name))
 
 
 def open_evaluation_data(name: str) -> EvaluationData:

@@ -59,14 +59,26 @@ def read_photos(root: Path) -> PhotoDataset:
     if tree.train is None:
         assert tree.held_out is not None
         raise refusal(root, [f"{root}: no images to train on, only {tree.held_out.origin}"])
-    if tree.held_out is None:
-        tree = with_photos_set_apart(tree)
+    return dataset_of(with_photos_set_apart(tree) if tree.held_out is None else tree)
+
+
+def read_all_photos(root: Path) -> PhotoDataset:
+    """List all photos of a data set to look at it: no photos are set apart, and either split may be empty."""
+    tree = read_tree(root)
+    part = tree.train or tree.held_out
+    assert part is not None
+    nothing = chosen(part, np.empty(0, np.int64))
+    return dataset_of(replace(tree, train=tree.train or nothing, held_out=tree.held_out or nothing))
+
+
+def dataset_of(tree: Tree) -> PhotoDataset:
+    """Return the data set that a tree with both splits is."""
     assert tree.train is not None
     assert tree.held_out is not None
     notes = (*tree.notes, *official_notes(tree))
     splits = split_of(tree.train), split_of(tree.held_out)
     names = shown_names(tree.class_names)
-    return PhotoDataset(root.resolve().name, root, *splits, names, fingerprint(tree), tree.layout, notes)
+    return PhotoDataset(tree.root.resolve().name, tree.root, *splits, names, fingerprint(tree), tree.layout, notes)
 
 
 def read_eval_photos(root: Path) -> tuple[PhotoSplit, tuple[str, ...], tuple[str, ...]]:
