@@ -12,7 +12,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("resnetkit", "torch", "numpy", "pillow", "safetensors")
+PACKAGES = ("resnetkit", "torch", "numpy", "pillow", "simplejpeg", "safetensors")
 
 
 def provenance() -> dict[str, Any]:

@@ -224,6 +224,12 @@ def test_numbers_without_folders_and_names_in_place_of_numbers(root: Path) -> No
     assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([1, 0], [1])
 
 
+def test_the_photos_of_a_list_may_lie_in_another_splits_folder(root: Path) -> None:
+    listed(root, train_txt="cat/a.png cat\nant/z.jpg ant\n", val_txt="cat/b.jpg cat\n")
+    assert names(read_photos(root).test) == ["cat/b.jpg"]
+    assert read_photos(root).test.folder == root / "train"
+
+
 def test_one_list_with_a_column_for_the_split(root: Path) -> None:
     rows = ["image,split,category", "train/cat/a.png,train,cat", "train/dog/a.jpg,Train,dog", "val/cat/1.jpg,test,cat"]
     file = listed(root, photos_csv="\ufeff" + "\n".join(rows)) / "photos.csv"

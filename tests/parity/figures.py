@@ -69,13 +69,13 @@ def to_json(figures: list[Figure]) -> list[dict[str, Any]]:
 
 def table(figures: list[Figure]) -> list[str]:
     """Write a table: a line for each question and peer with the worst figure, and one for every figure that failed."""
-    lines = [f"{'question':<28}{'peer':<16}{'compared':>9}{'worst error':>13}{'bound':>8}  result"]
+    lines = [f"{'question':<34}{'peer':<16}{'compared':>9}{'worst error':>13}{'bound':>8}  result"]
     by_group = sorted(figures, key=lambda figure: (figure.question, figure.peer))
     for (question, peer), group in groupby(by_group, key=lambda figure: (figure.question, figure.peer)):
         found = list(group)
         failed = [figure for figure in found if not figure.passed]
         worst, bound = largest(figure.error for figure in found), found[0].bound
         result = f"{len(failed)} FAILED" if failed else "pass"
-        lines.append(f"{question:<28}{peer:<16}{len(found):>9}{worst:>13.2e}{bound or 'equal':>8}  {result}")
+        lines.append(f"{question:<34}{peer:<16}{len(found):>9}{worst:>13.2e}{bound or 'equal':>8}  {result}")
         lines += [f"  {figure.subject}: {figure.error:.3e}" for figure in failed]
     return lines

@@ -136,14 +136,21 @@ def folder_tree(root: Path) -> Tree:
 def find_part(root: Path, names: Sequence[str]) -> Part | None:
     """Find a split under one of its names: a list before a folder, for a list says what it means."""
     for name in names:
-        folder = next((base / name for base in (root, root / KAGGLE) if (base / name).is_dir()), None)
+        folder = split_folder(root, name)
         for place in LIST_FOLDERS:
             for ending in LIST_ENDINGS:
                 if (file := root / place / f"{name}{ending}").is_file():
-                    return rows_part(file, read_list(file), [*([folder] if folder else []), root, root / "images"])
+                    others = (split_folder(root, other) for other in (*TRAIN, *HELD_OUT))
+                    folders = [each for each in (folder, root, root / "images", *others) if each]
+                    return rows_part(file, read_list(file), folders)
         if folder:
             return folder_part(root, folder, flat=name in HELD_OUT)
     return None
+
+
+def split_folder(root: Path, name: str) -> Path | None:
+    """Return the folder of a split, below the data set's own or where Kaggle has it."""
+    return next((base / name for base in (root, root / KAGGLE) if (base / name).is_dir()), None)
 
 
 def folder_part(root: Path, folder: Path, flat: bool) -> Part:
