@@ -75,10 +75,8 @@ def write_imagenet(root: Path, photos: Sequence[Path], flat: bool) -> None:
 
 def write_cub(root: Path, photos: Sequence[Path]) -> None:
     """Write CUB-200-2011: 200 classes of two pictures, one to train on, and a few of the others held out."""
-    folder, lines = (
-        root / "CUB_200_2011",
-        {"images": [], "image_class_labels": [], "train_test_split": [], "classes": []},
-    )
+    folder = root / "CUB_200_2011"
+    lines: dict[str, list[str]] = {"images": [], "image_class_labels": [], "train_test_split": [], "classes": []}
     for number in range(200):
         name = f"{number + 1:03}.Bird_{number + 1}"
         lines["classes"].append(f"{number + 1} {name}")

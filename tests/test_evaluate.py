@@ -78,7 +78,7 @@ def test_every_image_counts_once_whatever_the_batch(count: int, batch_size: int,
     assert found.top5 == sum(row[2] < 5 for row in expected) / count
     assert found.loss == pytest.approx(sum(row[3] for row in expected) / count, rel=1e-5)
     assert int(np.trace(found.confusion())) == found.correct
-    assert found.confusion().sum() == count
+    assert found.confusion().sum() == count == found.confusion_cells()[:, 2].sum()
 
 
 def test_the_columns_have_their_types() -> None:
@@ -159,7 +159,9 @@ def test_json_has_the_figures_with_intervals_and_a_row_a_class() -> None:
     assert (data["images"], data["correct"], data["top1"]) == (40, found.correct, found.top1)
     assert data["top1_interval"] == list(wilson_interval(found.correct, 40))
     assert data["top5_interval"] == list(wilson_interval(round(data["top5"] * 40), 40))
-    assert data["confusion"] == found.confusion().tolist()
+    cells = {(label, prediction): count for label, prediction, count in data["confusion"]}
+    assert cells == {(int(row), int(column)): found.confusion()[row, column]
+                     for row, column in np.argwhere(found.confusion())}  # fmt: skip
     assert [row["class"] for row in data["classes"]] == NAMES
     for index, row in enumerate(data["classes"]):
         here, guessed = labels == index, found.predictions == index
@@ -197,3 +199,14 @@ def test_an_interrupted_evaluation_restores_training_mode() -> None:
             on_batch=stop,
         )
     assert model.training
+
+
+def test_twenty_thousand_classes_take_no_square_of_memory() -> None:
+    labels = np.array([3, 21_842, 3])
+    found = Evaluation(
+        21_843, labels, np.array([3, 0, 4]), np.ones(3, np.float32), np.array([0, 1, 9]), np.ones(3, np.float32)
+    )
+    data = found.to_json([str(number) for number in range(21_843)])
+    assert data["confusion"] == [[3, 3, 1], [3, 4, 1], [21_842, 0, 1]]
+    assert (data["classes"][3]["images"], data["classes"][3]["correct"], data["classes"][0]["precision"]) == (2, 1, 0.0)
+    assert len(json.dumps(data["confusion"])) < 100

@@ -196,7 +196,7 @@ def test_classes_without_images_come_last() -> None:
 
 
 def test_mistakes_have_a_scale_of_their_own() -> None:
-    rows = matrix({"confusion": [[8, 2], [1, 9]]}, ["ant", "bee"])
+    rows = matrix({"confusion": [[0, 0, 8], [0, 1, 2], [1, 0, 1], [1, 1, 9]]}, ["ant", "bee"])
     assert rows[0] == {"name": "ant", "cells": [("right", 8, 0.8), ("wrong", 2, 1.0)]}
     assert rows[1] == {"name": "bee", "cells": [("wrong", 1, 0.5), ("right", 9, 0.9)]}
 

@@ -137,12 +137,12 @@ def print_evaluation(loaded: LoadedModel, data: str, class_names: Sequence[str],
         interval = f"{percent(low)} to {percent(high)}"
         counts = (f"{row['images']:,}", f"{row['correct']:,}")
         classes.add_row(row["class"], *counts, percent(row["recall"]), interval, percent(row["precision"]))
-    confusion = Table("label \\ predicted", *class_names, title="confusion")
-    for name, counts in zip(class_names, found["confusion"], strict=True):
-        confusion.add_row(name, *(f"{number:,}" if number else "" for number in counts))
     wide = wide_console(160)
     wide.print(classes)
     if len(class_names) <= MATRIX_CLASSES:
+        confusion = Table("label \\ predicted", *class_names, title="confusion")
+        for name, counts in zip(class_names, outcome.confusion().tolist(), strict=True):
+            confusion.add_row(name, *(f"{number:,}" if number else "" for number in counts))
         wide.print(confusion)
 
 

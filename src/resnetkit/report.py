@@ -157,7 +157,9 @@ def matrix(evaluation: Json, names: Sequence[str]) -> list[Json]:
 
     Right answers and mistakes have a scale each: on one scale the mistakes would hardly be seen.
     """
-    counts = np.array(evaluation.get("confusion", []), np.int64).reshape(len(names), len(names))
+    counts = np.zeros((len(names), len(names)), np.int64)
+    for label, prediction, images in evaluation.get("confusion", []):
+        counts[label, prediction] = images
     shares = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     right = np.eye(len(names), dtype=bool)
     shades = np.where(right, shares, shares / max(shares[~right].max(initial=0.0), 1e-9))
@@ -168,10 +170,10 @@ def matrix(evaluation: Json, names: Sequence[str]) -> list[Json]:
 
 def confusions(evaluation: Json, names: Sequence[str]) -> list[Json]:
     """Return the most frequent confusions, the most frequent first."""
-    rows = enumerate(evaluation.get("confusion", []))
-    pairs = [(n, i, j, sum(row)) for i, row in rows for j, n in enumerate(row) if n and i != j]
-    best = sorted(pairs, key=lambda pair: (-pair[0], *pair[1:]))[:SHOWN_CONFUSIONS]
-    return [{"count": n, "label": names[i], "prediction": names[j], "images": total} for n, i, j, total in best]
+    pairs = [cell for cell in evaluation.get("confusion", []) if cell[0] != cell[1]]
+    best = sorted(pairs, key=lambda cell: (-cell[2], *cell[:2]))[:SHOWN_CONFUSIONS]
+    images = [row["images"] for row in evaluation.get("classes", [])]
+    return [{"count": n, "label": names[i], "prediction": names[j], "images": images[i]} for i, j, n in best]
 
 
 def mistakes(evaluation: Json, names: Sequence[str], picture: Picture | None) -> list[Json]:
