@@ -108,7 +108,10 @@ def test_a_report_without_its_photos_says_so(run: Path, photos: Path, capsys: py
     ("words", "error"),
     [
         (["train", "resnet18_8xb32_in1k"], "error: imagenet1k cannot be fetched\n  next: --data DIR"),
-        (["train", "resnet18_8xb32_in1k", "--data", "nowhere"], "data: expected a folder of photos or one of cifar10"),
+        (
+            ["train", "resnet18_8xb32_in1k", "--data", "nowhere"],
+            "data: expected a folder of photos, a list of them, or one of cifar10",
+        ),
         (["train", "resnet50-mill_in21k"], "unknown recipe 'resnet50-mill_in21k'"),
         (["evaluate", "x", "--data", "nowhere"], "no data 'nowhere'"),
         (["show", "resnet50_8xb32_in1kk"], "did you mean 'resnet50_8xb32_in1k'?"),
@@ -181,3 +184,21 @@ def test_show_as_json_has_recipe_cost_plan_and_what_is_published(capsys: pytest.
     assert (found["plan"]["devices"], found["plan"]["recipe"]["batch_size"]) == (3, 2052)
     assert main(["show", "resnet50-mill_in21k", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["published"]["params"] == 46_499_861
+
+
+def test_a_list_is_trained_resumed_and_evaluated_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    rows = ["path,label,split"]
+    for number in range(8):
+        Image.fromarray(rng.integers(0, 256, (20, 24, 3), np.uint8)).save(tmp_path / f"{number}.png")
+        rows.append(f"{number}.png,{('left', 'right')[number % 2]},{'val' if number > 5 else 'train'}")
+    (tmp_path / "photos.csv").write_text("\n".join(rows))
+    words = ["--data", str(tmp_path / "photos.csv"), "--out", str(tmp_path / "run")]
+    changes = ["batch_size=4", "microbatch_size=4", "total_epochs=null", "total_steps=2", "val_images=0"]
+    assert main(["train", "resnet20", *words, "--max-steps", "1", "--set", *changes]) == 0
+    assert main(["train", "--resume", "--out", str(tmp_path / "run")]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", str(tmp_path / "run"), "--data", str(tmp_path / "photos.csv"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["images"], [row["class"] for row in found["classes"]]) == (2, ["left", "right"])
+    assert [row["images"] for row in found["classes"]] == [1, 1]

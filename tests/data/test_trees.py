@@ -207,10 +207,28 @@ def test_lists_of_text_say_what_the_folders_do_not(root: Path) -> None:
     assert dataset.class_names == ("dog", "cat")  # by the folders of the numbers
     assert names(dataset.test) == ["cat/1.jpg", "ant/3.jpg"]
     assert dataset.test.labels.tolist() == [1, 0]
+    before = dataset
     listed(root, meta__classes_txt="zero\none\ntwo\n")
     dataset = read_photos(root)
     assert dataset.class_names == ("zero", "one", "two")
+    assert dataset.sha256 != before.sha256
     assert dataset.notes == ("1 of the 3 classes have no training images",)
+
+
+def test_a_class_list_orders_class_folders_and_is_part_of_the_hash(root: Path) -> None:
+    before = read_photos(root)
+    listed(root, classes_txt="dog\nfox\nant\ncat\n")
+    dataset = read_photos(root)
+    assert dataset.class_names == ("dog", "fox", "ant", "cat")
+    assert dataset.train.labels.tolist() == [2, 3, 3, 3, 0]
+    assert dataset.test.labels.tolist() == [2, 3, 0]
+    assert dataset.notes == ("1 of the 4 classes have no training images",)
+    assert dataset.sha256 != before.sha256
+    listed(root, classes_txt="dog\ncat\n")
+    assert refused(root) == (
+        "ROOT/train: classes that classes.txt does not have: ant; did you mean 'cat'?",
+        "ROOT/val: classes that classes.txt does not have: ant; did you mean 'cat'?",
+    )
 
 
 def test_numbers_without_folders_and_names_in_place_of_numbers(root: Path) -> None:
@@ -263,9 +281,9 @@ def test_what_is_wrong_with_lists(root: Path) -> None:
     assert refused(root) == ("ROOT/val.txt: label 7 for the 1 classes of train",)
     for wrong, said in (
         ({"train_csv": "a,b\n1,2\n"}, "no columns of paths and labels"),
-        ({"train_csv": "path,label\na.jpg,\n,x\n"}, "line 2, line 3 with a path and a label"),
+        ({"train_csv": "path,label\na.jpg,\n,x\n"}, "got line 2, line 3"),
         ({"train_csv": ""}, "no columns"),
-        ({"train_csv": "path,label\n"}, "no line with a path and a label"),
+        ({"train_csv": "path,label\n"}, "got no lines"),
         (
             {"classes_txt": "a\na\n", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"},
             "expected a class a line, each once",

@@ -369,7 +369,8 @@ def test_an_unknown_model_is_listed_among_the_problems() -> None:
 def test_data_is_a_known_name_or_a_folder(tmp_path: Path) -> None:
     assert load_recipe("quickstart", [f"data={tmp_path}"]).data == str(tmp_path)
     with pytest.raises(
-        RecipeError, match=r"data: expected a folder of photos or one of cifar10, .*; did you mean 'cub200'"
+        RecipeError,
+        match=r"data: expected a folder of photos, a list of them, or one of cifar10, .*; did you mean 'cub200'",
     ):
         load_recipe("quickstart", ["data=cub20"])
     with pytest.raises(RecipeError, match="val_images: expected less than the 50000 training images, got 50000"):

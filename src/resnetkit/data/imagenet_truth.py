@@ -12,9 +12,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from resnetkit.data import imagenet
 from resnetkit.data.lists import read_text
-from resnetkit.data.parts import Part, images_below, part_of
+from resnetkit.data.parts import Part, arrays_of, images_below
 from resnetkit.data.photos import some_of
 from resnetkit.errors import BadRequest
 
@@ -42,7 +44,8 @@ def flat_part(folder: Path, truth: Path) -> Part:
     labels = [places.get(synset_of.get(Path(name).stem, ""), -1) for name in names]
     unknown = [name for name, label in zip(names, labels, strict=True) if label < 0]
     problem = f"{truth}: no label for {len(unknown):,} images of {folder}: {some_of(unknown)}"
-    return part_of(truth, folder, found, labels, imagenet.synsets(), [problem] if unknown else [])
+    problems = (problem,) if unknown else ()
+    return Part(truth, folder, *arrays_of(found), np.array(labels, np.int64), imagenet.synsets(), problems)
 
 
 def read_truth(truth: Path) -> dict[str, str]:

@@ -26,6 +26,7 @@ EXPECTED = (
     "expected a CSV with columns path and label (and split), or text with PATH LABEL a line",
     f"known columns: {', '.join(PATH_COLUMNS)}; {', '.join(LABEL_COLUMNS)}; {', '.join(SPLIT_COLUMNS)}",
 )
+MOST_DIGITS = 5  # of a class number; longer numbers are names
 SYNSET = re.compile(r"n\d{8}")
 
 
@@ -44,7 +45,8 @@ def read_list(file: Path) -> list[Row]:
     rows = text_rows(text) if file.suffix == ".txt" else csv_rows(text, file)
     bad = [f"line {number}" for number, row in rows if not (row.path and row.label)]
     if bad or not rows:
-        raise BadRequest(f"{file}: {some_of(bad) or 'no line'} with a path and a label", *EXPECTED)
+        next_step = "next: give it another name if it is no list of photos"
+        raise BadRequest(f"{file}: expected a path and a label, got {some_of(bad) or 'no lines'}", *EXPECTED, next_step)
     return [row for _, row in rows]
 
 
@@ -102,7 +104,7 @@ def rows_part(origin: Path, rows: Sequence[Row], folders: Sequence[Path]) -> Par
     """Make a split of rows; their paths are relative to the first of the folders that has the first photo."""
     folder = next((folder for folder in folders if size_of(folder / rows[0].path) is not None), folders[0])
     paths = [row.path for row in rows]
-    if all(row.label.isdecimal() and len(row.label) < 9 for row in rows):
+    if all(row.label.isdecimal() and len(row.label) <= MOST_DIGITS for row in rows):
         return listed_part(origin, folder, paths, (int(row.label) for row in rows), None)
     names = tuple(sorted({row.label for row in rows}))
     places = {name: place for place, name in enumerate(names)}

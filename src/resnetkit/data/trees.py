@@ -280,9 +280,11 @@ def shown_names(names: tuple[str, ...]) -> tuple[str, ...]:
 def fingerprint(tree: Tree) -> str:
     """Return the sha256 of lines "SPLIT/PATH, zero byte, bytes of the file", train first.
 
-    Where folders are not the classes, the class comes before the path.
+    Where folders are not the classes, the class comes before the path; a list of the classes comes before all.
     """
     digest = hashlib.sha256()
+    if tree.train is not None and tree.train.names not in (None, tree.class_names):
+        digest.update("\n".join(("classes", *tree.class_names, "")).encode())
     for split, part in ((b"train/", tree.train), (b"test/", tree.held_out)):
         assert part is not None
         names = [name.encode() + b"/" for name in tree.class_names] if part.origin.is_file() else None

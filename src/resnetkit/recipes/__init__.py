@@ -46,10 +46,10 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
 
 def data_problem(name: str) -> str | None:
     """Return what is wrong with the name of data, or None."""
-    if name in OFFICIAL_SIZES or Path(name).is_dir():
+    if name in OFFICIAL_SIZES or Path(name).is_dir() or Path(name).is_file():
         return None
     near = did_you_mean(name, OFFICIAL_SIZES)
-    return f"expected a folder of photos or one of {', '.join(OFFICIAL_SIZES)}, got {name!r}{near}"
+    return f"expected a folder of photos, a list of them, or one of {', '.join(OFFICIAL_SIZES)}, got {name!r}{near}"
 
 
 def val_problems(recipe: Recipe) -> list[str]:
