@@ -106,6 +106,12 @@ def test_a_preview_is_what_training_shows() -> None:
     np.testing.assert_array_equal(first, preview(single, dataset.train.read(3), 3, 0))
 
 
+def test_a_preview_of_a_photo_for_a_recipe_of_small_images_is_of_its_view(root: Path) -> None:
+    photo = read_photos(root).train.read(0)
+    for augment in ((PadCrop(2), Flip()), (PadCrop(2), TrivialAugment())):
+        assert preview(replace(PHOTOS, augment=augment), photo, 0, 0).shape == (24, 24, 3)
+
+
 def test_images_are_spread_over_the_classes() -> None:
     labels = tiny_dataset().train.labels
     shown = chosen(tiny_dataset(), 6)

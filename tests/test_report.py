@@ -210,6 +210,8 @@ def test_the_matrix_has_every_count(run: Path) -> None:
     assert [shade for _, shade, _ in cells[:2]] == ["0.750", "0.250"]
     frequent = Page(run / "report.html").text.partition("The most frequent confusions")[2]
     assert frequent.index("cow ant 4") < frequent.index("ant bee 1")
+    assert "ant ant" not in frequent
+    assert "bee bee" not in frequent
 
 
 def test_mistakes_are_shown_as_they_are(run: Path, images: NDArray[np.uint8]) -> None:

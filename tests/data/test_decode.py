@@ -256,10 +256,15 @@ def test_a_profile_goes_with_the_orientation() -> None:
 
 def test_profiles_that_change_nothing() -> None:
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, b"no profile", swapped_profile()[:200]):
+    called_srgb = swapped_profile().replace("swap".encode("utf-16-be"), "sRGB".encode("utf-16-be"))
+    for profile in (srgb, called_srgb, b"no profile", swapped_profile()[:200]):
         np.testing.assert_array_equal(check(file_of(Image.fromarray(RGB), "PNG", icc_profile=profile)), RGB)
     gray = check(file_of(Image.fromarray(GRAY), "PNG", icc_profile=swapped_profile()))  # of another kind of picture
     np.testing.assert_array_equal(gray, as_rgb(GRAY))
+    transparent = tuple(RGB[2, 3].tolist())
+    for options in ({}, {"icc_profile": swapped_profile()}):
+        found = check(file_of(Image.fromarray(RGB), "PNG", transparency=transparent, **options))
+        np.testing.assert_array_equal(found, np.where((transparent == RGB).all(2, keepdims=True), 255, RGB))
 
 
 # --- animations, damage, bombs ---

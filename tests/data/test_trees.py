@@ -248,6 +248,13 @@ def test_the_photos_of_a_list_may_lie_in_another_splits_folder(root: Path) -> No
     assert read_photos(root).test.folder == root / "train"
 
 
+def test_long_numbers_are_names(root: Path) -> None:
+    listed(root, train_txt="cat/a.png 100000\nant/z.jpg 99999\n", val_txt="cat/1.jpg 100000\n")
+    dataset = read_photos(root)
+    assert dataset.class_names == ("100000", "99999")
+    assert dataset.test.labels.tolist() == [0]
+
+
 def test_one_list_with_a_column_for_the_split(root: Path) -> None:
     rows = ["image,split,category", "train/cat/a.png,train,cat", "train/dog/a.jpg,Train,dog", "val/cat/1.jpg,test,cat"]
     file = listed(root, photos_csv="\ufeff" + "\n".join(rows)) / "photos.csv"
@@ -264,7 +271,7 @@ def test_one_list_with_a_column_for_the_split(root: Path) -> None:
 
 def test_paths_with_blanks_and_lines_without_labels(root: Path) -> None:
     save(root, ["train/cat/my cat.jpg"])
-    train = "train/cat/my cat.jpg\ntrain/dog/a.jpg dog\ntrain/cat/my cat.jpg cat"
+    train = "train/cat/my cat.jpg\ntrain/dog/a.jpg\tdog\ntrain/cat/my cat.jpg cat"
     listed(root, train_txt=train, val_txt="cat/1.jpg cat")
     dataset = read_photos(root)
     assert names(dataset.train) == ["train/cat/my cat.jpg", "train/dog/a.jpg", "train/cat/my cat.jpg"]
@@ -288,6 +295,7 @@ def test_what_is_wrong_with_lists(root: Path) -> None:
             {"classes_txt": "a\na\n", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"},
             "expected a class a line, each once",
         ),
+        ({"classes_txt": "a\n\x1b[2J\n", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"}, "each once"),
         ({"meta__classes_txt": "", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"}, "no class"),
     ):
         with pytest.raises(BadRequest, match=said):

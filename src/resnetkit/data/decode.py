@@ -27,7 +27,7 @@ DECODER_ERRORS = (OSError, ValueError, SyntaxError, IndexError, KeyError, EOFErr
 JPEGS = {"JPEG", "MPO"}  # MPO: a JPEG with more pictures behind it
 PIXEL_FORMATS = {"RGB": "RGB", "L": "GRAY"}  # simplejpeg's names of Pillow's modes
 SRGB = "sRGB"  # in the description of an embedded profile: nothing to convert
-PROFILE_SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # of a profile that belongs to a mode
+PROFILED = {"RGB", "L", "CMYK"}  # modes that an embedded profile is followed in
 UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -96,7 +96,7 @@ def orientation_of(image: Image.Image) -> int:
 
 def with_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
     """Convert an image from its embedded profile to sRGB; None where that is damaged, sRGB or of another mode."""
-    if image.mode not in PROFILE_SPACES or image.has_transparency_data:
+    if image.mode not in PROFILED or image.has_transparency_data:
         return None
     transform = to_srgb(profile, image.mode)
     return ImageCms.applyTransform(image, transform) if transform else None
@@ -104,11 +104,9 @@ def with_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
 
 @lru_cache(maxsize=64)
 def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
-    """Return the way from a profile to sRGB; most photos of a camera or program share one."""
+    """Return the way from a profile to sRGB, None where there is none; many photos share one."""
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if source.profile.xcolor_space.strip() != PROFILE_SPACES[mode]:
-            return None
         if SRGB in ImageCms.getProfileDescription(source):
             return None
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
