@@ -18,9 +18,12 @@ from PIL import Image
 
 from resnetkit import checkpoint, conversion
 from resnetkit.cli import build_parser, main
+from resnetkit.commands.names import fitting
 from resnetkit.data import imagenet
+from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.transforms import Preprocess
 from resnetkit.layouts.tables import TARGETS
+from resnetkit.load import load_model
 from resnetkit.models import MODELS, Architecture, ResNet, find_architecture
 from resnetkit.weights_file import ABOUT, metadata_of, read_weights_file
 
@@ -271,6 +274,23 @@ def small_net() -> Architecture:
 def test_the_command_line_knows_every_layout() -> None:
     for target in TARGETS:
         assert build_parser().parse_args(["convert", "a", "b", "--to", target]).to == target
+
+
+def test_all_of_imagenet_is_in_its_order_though_two_classes_share_a_name(tmp_path: Path) -> None:
+    """`crane` and `maillot` are two classes each: an order found by names would give both pictures one label."""
+    long_names = tuple(f"{name.replace('_', ' ')}, another" for name in imagenet.names())
+    for names in (imagenet.names(), long_names):
+        loaded = load_model(saved_net(tmp_path / f"{names[0]}.safetensors", names))
+        split = PhotoSplit(tmp_path, np.array([b"a", b"b"]), np.array([134, 517]))
+        found, matched = fitting(loaded, split, imagenet.names(), "imagenet")
+        assert found.labels.tolist() == [134, 517]
+        assert matched is None
+
+
+def saved_net(path: Path, names: tuple[str, ...]) -> Path:
+    arch = replace(TINY, num_classes=len(names))
+    checkpoint.save_weights(path, ResNet(arch).state_dict(), metadata_of(arch, PREPROCESS, names, ABOUT))
+    return path
 
 
 def test_sigterm_in_a_conversion_leaves_nothing(

@@ -264,7 +264,7 @@ def test_profiles_that_change_nothing() -> None:
     transparent = tuple(RGB[2, 3].tolist())
     for options in ({}, {"icc_profile": swapped_profile()}):
         found = check(file_of(Image.fromarray(RGB), "PNG", transparency=transparent, **options))
-        np.testing.assert_array_equal(found, np.where((transparent == RGB).all(2, keepdims=True), 255, RGB))
+        np.testing.assert_array_equal(found, np.where(np.equal(RGB, transparent).all(2, keepdims=True), 255, RGB))
 
 
 # --- animations, damage, bombs ---
