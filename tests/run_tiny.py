@@ -10,7 +10,11 @@ from tiny import RECIPE, tiny_dataset
 
 if __name__ == "__main__":
     dataset = tiny_dataset()
+
+    def opened(name: str, trained_on: str | None) -> EvaluationData:
+        return EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
+
     RECIPES["tiny"] = RECIPE
     vars(training)["open_data"] = lambda name: dataset
-    vars(use)["open_evaluation_data"] = lambda name: EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
+    vars(use)["open_evaluation_data"] = opened
     sys.exit(main())

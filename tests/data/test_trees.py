@@ -262,6 +262,11 @@ def test_one_list_with_a_column_for_the_split(root: Path) -> None:
     assert (dataset.name, dataset.class_names) == ("photos.csv", ("cat", "dog"))
     assert (names(dataset.train), names(dataset.test)) == (["train/cat/a.png", "train/dog/a.jpg"], ["val/cat/1.jpg"])
     assert names(read_eval_photos(file)[0]) == ["val/cat/1.jpg"]
+    assert dataset.notes == ()
+    more = [*rows, "val/dog/2.jpg,val,dog", "train/ant/z.jpg,,cat"]
+    dataset = read_photos(listed(root, more_csv="\n".join(more)) / "more.csv")
+    assert names(dataset.test) == ["val/dog/2.jpg"]
+    assert dataset.notes == ("photos of other splits of the list are not used: test 1, no split 1",)
     file = listed(root, all_tsv="train/cat/a.png\tcat\nval/cat/1.jpg\tcat\nval/dog/2.jpg\tdog\n") / "all.tsv"
     assert len(read_eval_photos(file)[0]) == 3
     dataset = read_photos(file)
@@ -328,6 +333,9 @@ def test_photos_are_set_apart_where_none_are_held_out(tmp_path: Path) -> None:
     assert not set(names(dataset.train)) & set(names(dataset.test))
     assert dataset.notes == ("no photos are held out: 3 of 23 are set apart to evaluate on",)
     assert len(read_eval_photos(root)[0]) == 23
+    assert len(read_eval_photos(root, "0" * 64)[0]) == 23
+    split, _, notes = read_eval_photos(root, dataset.sha256)  # a model that was trained on these very photos
+    assert (names(split), notes) == (names(dataset.test), dataset.notes)
     moved = root.rename(root.with_name("train")).parent
     assert names(read_photos(moved).test) == names(dataset.test)
 
@@ -338,6 +346,12 @@ def test_at_most_fifty_of_a_class_are_set_apart() -> None:
     assert np.diff(held[:50]).tolist() == [20] * 49
     assert len(held) == 51
     assert not len(set_apart(np.arange(5)))
+
+
+def test_one_class_is_nothing_to_learn(tmp_path: Path) -> None:
+    save(tmp_path, ["images/cat/1.jpg", "images/cat/2.jpg", "images/dog/1.jpg"])
+    assert refused(tmp_path) == ("ROOT: one class only, images: there is nothing to tell apart",)
+    assert read_photos(tmp_path / "images").class_names == ("cat", "dog")
 
 
 def test_one_photo_a_class_cannot_be_split(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def evaluate(
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
     loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
-    given = open_evaluation_data(data)
+    given = open_evaluation_data(data, trained_on=(loaded.about["data"] or {}).get("sha256"))
     folder_names = given.class_names
     for note in given.notes:
         warn(note)

@@ -37,16 +37,17 @@ def open_all_data(name: str) -> ArrayDataset | PhotoDataset:
     return load_dataset(name) if name in DATASETS else read_all_photos(Path(name))
 
 
-def open_evaluation_data(name: str) -> EvaluationData:
+def open_evaluation_data(name: str, trained_on: str | None = None) -> EvaluationData:
     """Return the images to evaluate on: the test images of a data set, or the held-out photos of a folder or list.
 
-    A folder of class folders alone, or a list without a column for the split, is evaluated on whole.
+    A folder of class folders alone, or a list without a column for the split, is evaluated on whole, but for what a
+    model has seen of it: `trained_on` is the SHA-256 of the data that it was trained on.
     """
     refuse_unknown(name)
     if name in DATASETS:
         dataset = load_dataset(name)
         return EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
-    split, class_names, notes = read_eval_photos(Path(name))
+    split, class_names, notes = read_eval_photos(Path(name), trained_on)
     return EvaluationData(split, class_names, None, notes)
 
 

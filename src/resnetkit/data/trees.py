@@ -59,6 +59,8 @@ def read_photos(root: Path) -> PhotoDataset:
     if tree.train is None:
         assert tree.held_out is not None
         raise refusal(root, [f"{root}: no images to train on, only {tree.held_out.origin}"])
+    if len(tree.class_names) < 2:
+        raise refusal(root, [f"{root}: one class only, {tree.class_names[0]}: there is nothing to tell apart"])
     return dataset_of(with_photos_set_apart(tree) if tree.held_out is None else tree)
 
 
@@ -81,20 +83,26 @@ def dataset_of(tree: Tree) -> PhotoDataset:
     return PhotoDataset(tree.root.resolve().name, tree.root, *splits, names, fingerprint(tree), tree.layout, notes)
 
 
-def read_eval_photos(root: Path) -> tuple[PhotoSplit, tuple[str, ...], tuple[str, ...]]:
+def read_eval_photos(root: Path, trained_on: str | None = None) -> tuple[PhotoSplit, tuple[str, ...], tuple[str, ...]]:
     """List the photos to evaluate on, those held out or else all below `root`; with class names, and what to note.
 
     The classes are those of the training images where they are there, so that labels stay the same when some are not
-    among the photos.
+    among the photos.  trained_on: the hash of the data that a model has seen; where it is that of this very tree, with
+    photos set apart, only those are evaluated on.
     """
     tree = read_tree(root)
+    if tree.held_out is None and tree.train is not None and len(set_apart(tree.train.labels)):
+        apart = with_photos_set_apart(tree)
+        if fingerprint(apart) == trained_on:
+            tree = apart
     if tree.held_out is None and tree.train is not None and tree.train.origin != root:
         next_step = f"next: name {tree.train.folder} to evaluate on it"
         raise BadRequest(f"{root}: train has no val or test beside it", next_step)
     part = tree.held_out or tree.train
     assert part is not None
     notes = official_notes(replace(tree, train=None, held_out=part))
-    return split_of(part), shown_names(tree.class_names), notes
+    apart_notes = tree.notes if tree.held_out is not None else ()
+    return split_of(part), shown_names(tree.class_names), (*apart_notes, *notes)
 
 
 def read_tree(root: Path) -> Tree:
@@ -180,7 +188,12 @@ def listed_tree(file: Path) -> Tree:
     train, held_out = (rows_part(file, by_split[name], folders) if name is not None else None
                        for name in (to_train, to_hold))  # fmt: skip
     classes = file.with_name(CLASSES)
-    return labelled(file, train, held_out, read_classes(classes) if classes.is_file() else None)
+    tree = labelled(file, train, held_out, read_classes(classes) if classes.is_file() else None)
+    unused = [
+        f"{name or 'no split'} {len(rows):,}" for name, rows in by_split.items() if name not in (to_train, to_hold)
+    ]
+    note = f"photos of other splits of the list are not used: {', '.join(unused)}"
+    return replace(tree, notes=(*tree.notes, note)) if unused else tree
 
 
 # --- bringing the classes together ---
