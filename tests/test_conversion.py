@@ -237,11 +237,11 @@ def test_a_disk_that_is_full_leaves_nothing(tmp_path: Path, monkeypatch: pytest.
     def full(*given: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    for module in ("resnetkit.home.os.fsync",):
-        monkeypatch.setattr(module, full)
+    monkeypatch.setattr("resnetkit.home.os.fsync", full)
     for target in TARGETS:
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(OSError, match="No space left") as caught:
             convert(first, tmp_path / f"{target}{ENDINGS[target]}", target)
+        assert caught.value.filename == str(tmp_path / f"{target}{ENDINGS[target]}")
     assert [path.name for path in tmp_path.iterdir()] == ["first.safetensors"]
 
 

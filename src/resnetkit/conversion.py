@@ -89,6 +89,10 @@ def convert(
         files = write_layout(temporary, file, target)
         difference = compare(file, read_back(temporary, file, target), pixels)
         temporary.rename(place)
+    except OSError as error:  # a full disk, say, of which the temporary name tells nobody anything
+        if error.errno and str(error.filename or temporary).startswith(str(temporary)):
+            raise type(error)(error.errno, error.strerror, str(place)) from error
+        raise
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary)
