@@ -90,7 +90,7 @@ def convert(
         difference = compare(file, read_back(temporary, file, target), pixels)
         temporary.rename(place)
     except OSError as error:  # a full disk, say, of which the temporary name tells nobody anything
-        if error.errno and str(error.filename or temporary).startswith(str(temporary)):
+        if error.errno and place.name in str(error.filename or place):
             raise type(error)(error.errno, error.strerror, str(place)) from error
         raise
     finally:
