@@ -74,7 +74,7 @@ def table(figures: list[Figure]) -> list[str]:
     for (question, peer), group in groupby(by_group, key=lambda figure: (figure.question, figure.peer)):
         found = list(group)
         failed = [figure for figure in found if not figure.passed]
-        worst, bound = largest(figure.error for figure in found), found[0].bound
+        worst, bound = largest(figure.error for figure in found), max(figure.bound for figure in found)
         result = f"{len(failed)} FAILED" if failed else "pass"
         lines.append(f"{question:<34}{peer:<16}{len(found):>9}{worst:>13.2e}{bound or 'equal':>8}  {result}")
         lines += [f"  {figure.subject}: {figure.error:.3e}" for figure in failed]

@@ -33,9 +33,9 @@ LEVELS = (6.0, 7.0, 10.0)  # of the page's rows, and the strongest
 FILL_BGR = tuple(reversed(RandAugment().fill))
 TABLES = {"auto_contrast", "equalize", "invert", "posterize", "solarize", "solarize_add"}
 PLACES = {"rotate", "shear_x", "shear_y", "translate_x", "translate_y"}
-# From 4.13 on OpenCV blends, and from 5.0 on it moves pixels, otherwise than the versions that the rows were trained
+# From 4.14 on OpenCV blends, and from 5.0 on it moves pixels, otherwise than the versions that the rows were trained
 # with.  With those all must be equal; with later ones colours may be a level apart, places half a level on average.
-AS_TRAINED = tuple(map(int, cv2.__version__.split(".")[:2])) <= (4, 12)
+AS_TRAINED = tuple(map(int, cv2.__version__.split(".")[:2])) <= (4, 13)
 EQUAL = 0.0
 ONE_LEVEL, HALF_A_LEVEL, EIGHT_LEVELS = (EQUAL,) * 3 if AS_TRAINED else (1.0 + 1e-9, 0.5 + 1e-9, 8.0 + 1e-9)
 BACKENDS: dict[ResizeFamily, tuple[str, str]] = {

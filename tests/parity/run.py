@@ -28,6 +28,7 @@ from figures import Figure, table, to_json  # noqa: E402
 from indices import index_figures  # noqa: E402
 from lamb import lamb_figures  # noqa: E402
 from nets import net_figures  # noqa: E402
+from odd_pictures import odd_draw_figures, odd_resize_figures, row_crop_figures  # noqa: E402
 from pictures import crop_figures, operation_figures, resize_figures  # noqa: E402
 from published_names import published_figures  # noqa: E402
 from rates import rate_figures  # noqa: E402
@@ -66,6 +67,9 @@ QUESTIONS: dict[str, tuple[Callable[[], Iterator[Figure]], int]] = {
     "pipelines": (pipeline_figures, 3 * 24 + 4),
     "predictions": (accuracy_figures, 2 * 2),
     "draws": (draw_figures, 3 * 4 + 3 + 2 + 2 + 12),
+    "odd-sizes": (odd_resize_figures, 3 * 2),
+    "row-crops": (row_crop_figures, 2),
+    "odd-draws": (odd_draw_figures, 4 + 2),
 }
 
 

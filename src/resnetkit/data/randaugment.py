@@ -2,8 +2,9 @@
 
 The operations are those of mmcls 0.23 over mmcv (mmcls/datasets/pipelines/auto_augment.py; mmcv/image/photometric.py
 and geometric.py), which differ from Pillow's: contrast and brightness cut fractions off, sharpness also changes
-the edges, and pixels are moved by OpenCV's bicubic.  The bytes are those that mmcv gives over OpenCV 4.5 to 4.12;
-OpenCV 5 moves pixels without rounding their places, and rounds contrast and sharpness otherwise: up to 8 of 255.
+the edges, and pixels are moved by OpenCV's bicubic.  The bytes are those that mmcv gives over OpenCV up to 4.13; 4.14
+rounds contrast and sharpness otherwise, by a level of 255, and 5.0 moves pixels without rounding their places, by up
+to 6 (docs/parity.md).
 """
 
 from __future__ import annotations

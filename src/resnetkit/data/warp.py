@@ -1,7 +1,7 @@
 """Moving the pixels of one image by a matrix, with OpenCV's bicubic and without OpenCV.
 
 `cv2.warpAffine` knows places in 1/32 pixel and weights in 1/32768 (modules/imgproc/src/imgwarp.cpp, versions 4.5 to
-4.12); the same whole numbers here give the same bytes.  Its bicubic has a = -0.75, where Pillow's has -0.5.
+4.14); the same whole numbers here give the same bytes.  Its bicubic has a = -0.75, where Pillow's has -0.5.
 """
 
 from __future__ import annotations
