@@ -7,6 +7,7 @@ from pathlib import Path
 
 from resnetkit.data.opening import open_all_data
 from resnetkit.data.sources import load_dataset, write_samples
+from resnetkit.data.spec import DATASETS
 from resnetkit.data_page import look_at, usual_recipe, write_page
 from resnetkit.errors import BadRequest
 from resnetkit.home import home
@@ -45,7 +46,8 @@ def fetch(name: str, source: str | None, samples: str | None) -> int:
     """Fetch and verify a data set."""
     dataset = load_dataset(name, source=Path(source) if source else None)
     OUT.print(f"{name}: {len(dataset.train.images):,} training and {len(dataset.test.images):,} test images")
-    OUT.print(f"sha256 {dataset.sha256}, as expected")
+    known = "as expected" if DATASETS[name].array_sha256 else "of files with the published MD5"
+    OUT.print(f"sha256 {dataset.sha256}, {known}")
     OUT.print(f"kept in {home() / 'data' / name}")
     if samples:
         for path in write_samples(dataset, Path(samples)):
