@@ -21,7 +21,7 @@ def test_the_facts_are_there_as_json(monkeypatch: pytest.MonkeyPatch) -> None:
     assert facts["versions"]["python"] == platform.python_version()
     assert facts["versions"]["numpy"] == np.__version__
     assert facts["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
-    assert set(facts["versions"]) == {"python", "resnetkit", "torch", "numpy", "pillow", "safetensors"}
+    assert set(facts["versions"]) == {"python", "resnetkit", "torch", "numpy", "pillow", "safetensors", "simplejpeg"}
     assert facts["machine"]["cores"] == usable_cores() >= 1
     assert facts["machine"]["processor"] == processor()
     assert platform.system() in facts["machine"]["system"]
