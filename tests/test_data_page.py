@@ -162,6 +162,7 @@ def test_the_command_prints_and_writes(root: Path, tmp_path: Path, capsys: pytes
         (["show", ".", "--from", "x"], "they belong to resnetkit data NAME"),
         (["cifar10", "here"], "next: resnetkit data show here"),
         (["cifar10", "--json"], "belong to data show"),
+        (["cifar10", "--images", "3"], "belong to data show"),
         (["show", ".", "--images", "0"], "expected a whole number above 0"),
     ],
 )

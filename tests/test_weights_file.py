@@ -261,7 +261,12 @@ def test_the_configuration_in_an_openmmlab_file_says_stride_and_constants(tmp_pa
         file = read_weights_file(saved({"meta": {"cfg": text}, "state_dict": theirs}, tmp_path / "w.pth"))
         assert file.assumptions == ("stride style pytorch (--stride-style pytorch or caffe)",)
     two = CFG + CFG.replace("123.675", "0")
-    for text in (two, CFG.replace("to_rgb=True", "to_rgb=False"), CFG.replace("57.375", "0")):
+    for text in (
+        two,
+        CFG.replace("to_rgb=True", "to_rgb=False"),
+        CFG.replace("57.375", "0"),
+        CFG.replace("57.375", "9" * 400),
+    ):
         file = read_weights_file(saved({"meta": {"cfg": text}, "state_dict": theirs}, tmp_path / "w.pth"))
         assert [line.partition(" ")[0] for line in file.assumptions] == ["mean", "std"]
         assert file.arch.stride_style == "caffe"

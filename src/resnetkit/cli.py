@@ -148,8 +148,8 @@ def add_data(commands: Commands) -> Parser:
     parser.add_argument("place", metavar="DIR", nargs="?", help="for show: a folder or list of photos, or a name")
     parser.add_argument("--recipe", metavar="R", help="for show: whose augmentations (default: that of such data)")
     parser.add_argument("--out", metavar="FILE", help="for show: the page (default: DIR-data.html)")
-    parser.add_argument("--images", type=positive, default=12, metavar="N", help="for show: on the page (default: 12)")
-    parser.add_argument("--headers", type=positive, default=20_000, metavar="N",
+    parser.add_argument("--images", type=positive, metavar="N", help="for show: on the page (default: 12)")
+    parser.add_argument("--headers", type=positive, metavar="N",
                         help="for show: files a split whose headers are read (default: 20000)")  # fmt: skip
     add_overrides(parser)
     add_json(parser)

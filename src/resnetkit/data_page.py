@@ -84,10 +84,25 @@ def usual_recipe(dataset: Dataset) -> str:
     return USUAL_RECIPES.get(layout, USUAL_RECIPE)
 
 
+@dataclass(frozen=True)
+class Sample:
+    """One training image on the page: as it is, as evaluation sees it, and augmented, epoch by epoch."""
+
+    name: str  # its path below the split's folder, or its number
+    class_name: str
+    pixels: tuple[Pixels, ...]  # none of a file that cannot be read
+    problem: str | None
+
+    @property
+    def size(self) -> str:
+        """Width and height of the file's picture."""
+        return f"{self.pixels[0].shape[1]} x {self.pixels[0].shape[0]}"
+
+
 def write_page(path: Path, dataset: Dataset, facts: DataFacts, recipe: Recipe, images: int) -> None:
     """Write the page; `images` training images are shown, spread over the classes."""
-    rows = [row_of(dataset, recipe, index) for index in chosen(dataset, images)]
-    page = render(TEMPLATE, page_facts(facts, recipe, rows, mixed_images(dataset, recipe, images)), {})
+    samples = [sample_of(dataset, recipe, index) for index in chosen(dataset, images)]
+    page = render(TEMPLATE, page_facts(facts, recipe, samples), {"picture": picture})
     with atomic_write(path) as file:
         file.write(page.encode())
 
@@ -99,42 +114,27 @@ def chosen(dataset: Dataset, images: int) -> list[int]:
     return [int(order[(2 * place + 1) * len(order) // (2 * count)]) for place in range(count)]
 
 
-def row_of(dataset: Dataset, recipe: Recipe, index: int) -> dict[str, Any]:
-    """Return the pictures of one training image: as it is, as evaluation sees it, and augmented in six epochs."""
-    row = {
-        "name": name_of(dataset, index),
-        "class": dataset.class_names[dataset.train.labels[index]],
-        "problem": None,
-        "pictures": [],
-    }
+def sample_of(dataset: Dataset, recipe: Recipe, index: int) -> Sample:
+    """Make the pictures of one training image; a file that cannot be read says why instead."""
+    name = os.fsdecode(dataset.train.paths[index]) if isinstance(dataset, PhotoDataset) else f"image {index}"
+    class_name = dataset.class_names[dataset.train.labels[index]]
     try:
         pixels = dataset.train.read(index)
     except BadImage as error:
-        return row | {"problem": str(error)}
-    shown = [pixels, seen_alone(pixels, recipe), *(preview(recipe, pixels, index, epoch) for epoch in range(AUGMENTED))]
-    return row | {"size": f"{pixels.shape[1]} x {pixels.shape[0]}", "pictures": [picture(one) for one in shown]}
+        return Sample(name, class_name, (), str(error))
+    augmented = (preview(recipe, pixels, index, epoch) for epoch in range(AUGMENTED))
+    return Sample(name, class_name, (pixels, seen_alone(pixels, recipe), *augmented), None)
 
 
-def name_of(dataset: Dataset, index: int) -> str:
-    """Return what a training image is called: its path below the split's folder, or its number."""
-    return os.fsdecode(dataset.train.paths[index]) if isinstance(dataset, PhotoDataset) else f"image {index}"
-
-
-def mixed_images(dataset: Dataset, recipe: Recipe, images: int) -> list[str]:
-    """Return pictures of the augmented images mixed as a micro-batch would be; none where a recipe mixes nothing."""
-    if not recipe.mix:
+def mixed(samples: Sequence[Sample], recipe: Recipe) -> list[Pixels]:
+    """Mix the pictures of the first epoch as a micro-batch; none where a recipe mixes nothing."""
+    first_epoch = [sample.pixels[2] for sample in samples if sample.pixels]
+    if not recipe.mix or not first_epoch:
         return []
-    shown = []
-    for index in chosen(dataset, images):
-        try:
-            shown.append(preview(recipe, dataset.train.read(index), index, 0))
-        except BadImage:
-            continue
-    if not shown:
-        return []
-    batch = torch.from_numpy(np.stack(shown)).permute(0, 3, 1, 2).float()
-    mixed, _ = mix(batch, torch.zeros(len(shown), 1), build_mixes(recipe), np.random.default_rng(recipe.seed))
-    return [picture(one) for one in mixed.permute(0, 2, 3, 1).round().to(torch.uint8).numpy()]
+    batch = torch.from_numpy(np.stack(first_epoch)).permute(0, 3, 1, 2).float()
+    targets = torch.zeros(len(first_epoch), 1)
+    images, _ = mix(batch, targets, build_mixes(recipe), np.random.default_rng(recipe.seed))
+    return list(images.permute(0, 2, 3, 1).round().to(torch.uint8).numpy())
 
 
 def picture(pixels: Pixels) -> str:
@@ -142,9 +142,7 @@ def picture(pixels: Pixels) -> str:
     return data_uri(pixels, SIDE, "PNG" if max(pixels.shape[:2]) <= SIDE // 2 else "JPEG")
 
 
-def page_facts(
-    facts: DataFacts, recipe: Recipe, rows: Sequence[dict[str, Any]], mixed: Sequence[str]
-) -> dict[str, Any]:
+def page_facts(facts: DataFacts, recipe: Recipe, samples: Sequence[Sample]) -> dict[str, Any]:
     """Gather what the page says."""
     largest = max(*facts.train_counts, *facts.test_counts, 1)
     classes = [
@@ -157,8 +155,8 @@ def page_facts(
         "class_count": len(classes),
         "recipe": recipe,
         "augment": [leaf for leaf in leaves(recipe_to_json(recipe)) if leaf[0].startswith(("augment", "mix"))],
-        "rows": rows,
-        "mixed": mixed,
+        "samples": samples,
+        "mixed": mixed(samples, recipe),
         "augmented": AUGMENTED,
         "shown_files": SHOWN_FILES,
     }

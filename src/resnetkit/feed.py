@@ -187,9 +187,7 @@ def preview(recipe: Recipe, pixels: Pixels, index: int, epoch: int) -> Pixels:
 
 def seen_alone(pixels: Pixels, recipe: Recipe) -> Pixels:
     """Return what evaluation by a recipe sees of one image [H, W, 3]."""
-    shape = recipe.view
-    return view(pixels, resize_size=shape.resize_size, crop_size=shape.crop_size, family=shape.family,
-                keep_ratio=shape.keep_ratio)  # fmt: skip
+    return view(pixels, **vars(recipe.view))
 
 
 def photo_transforms(recipe: Recipe) -> list[photo.PhotoTransform]:

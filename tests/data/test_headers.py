@@ -37,6 +37,12 @@ def test_what_a_header_says(folder: Path) -> None:
     assert "No such file" in str(read_header(folder / "none.jpg"))
 
 
+@pytest.mark.parametrize("side", [10_001, 20_000])  # Pillow itself refuses the second only
+def test_a_picture_that_decoding_would_refuse_for_its_size_is_told(side: int, folder: Path) -> None:
+    Image.new("1", (side, side)).save(folder / "bomb.png")
+    assert read_header(folder / "bomb.png") == "more than 100,000,000 pixels"
+
+
 def test_headers_together(folder: Path) -> None:
     found = survey(split_of(folder), most=100)
     assert (found.images, found.looked_at) == (6, 6)

@@ -2,58 +2,23 @@ from __future__ import annotations
 
 import os
 import tarfile
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from resnetkit.data import imagenet
+from photo_trees import FILES, listed, names, refused, save
 from resnetkit.data.imagenet_truth import EXPECTED as TRUTH_EXPECTED
-from resnetkit.data.photos import ENDINGS, PhotoSplit, is_image
-from resnetkit.data.trees import TREE, read_eval_photos, read_photos, set_apart
+from resnetkit.data.photos import ENDINGS, is_image
+from resnetkit.data.trees import read_eval_photos, read_photos, set_apart
 from resnetkit.errors import BadImage, BadRequest
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
-FILES = (
-    "train/cat/b.jpg",
-    "train/cat/a.png",
-    "train/cat/more/deep/c.JPEG",
-    "train/dog/a.jpg",
-    "train/ant/z.jpg",
-    "val/cat/1.jpg",
-    "val/dog/2.jpg",
-    "val/ant/3.jpg",
-)
-
-
-def save(root: Path, names: Iterable[str]) -> Path:
-    """Write small photos, the gray level of each its number in the list."""
-    for number, name in enumerate(names):
-        file = root / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        kind = "JPEG" if file.suffix.lower().startswith(".jp") else "PNG"
-        Image.new("RGB", (4, 3), (10 * number,) * 3).save(file, kind)
-    return root
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return save(tmp_path / "pets", FILES)
-
-
-def names(split: PhotoSplit) -> list[str]:
-    return [split.file(index).relative_to(split.folder).as_posix() for index in range(len(split))]
-
-
-def refused(root: Path) -> tuple[str, ...]:
-    with pytest.raises(BadRequest) as caught:
-        read_photos(root)
-    assert caught.value.exit_code == 2
-    assert caught.value.what.startswith(str(root))
-    assert caught.value.details[-len(TREE) :] == TREE
-    return tuple(detail.replace(str(root), "ROOT") for detail in caught.value.details[: -len(TREE)])
 
 
 # --- what is read ---
@@ -174,6 +139,13 @@ def test_flat_folders(tmp_path: Path) -> None:
     )
 
 
+def test_class_folders_whose_name_no_weights_could_keep(root: Path) -> None:
+    (root / "train/dog").rename(os.fsdecode(os.fsencode(root / "train/d") + b"\xff"))
+    (root / "val/dog/2.jpg").unlink()
+    (root / "val/dog").rmdir()
+    assert refused(root) == (r"ROOT: class names that cannot be printed: 'd\udcff'",)
+
+
 def test_all_problems_are_told_at_once(root: Path) -> None:
     save(root, ["train/loose.jpg", "val/dgo/1.jpg", "val/x/1.jpg"])
     for number in range(7):
@@ -187,32 +159,7 @@ def test_all_problems_are_told_at_once(root: Path) -> None:
     )
 
 
-# --- lists ---
-
-
-def listed(root: Path, **lists: str) -> Path:
-    """Write lists beside the photos; `_` stands for a dot, `__` for a slash."""
-    for name, text in lists.items():
-        file = root / name.replace("__", "/").replace("_", ".")
-        file.parent.mkdir(exist_ok=True)
-        file.write_text(text, encoding="utf-8")
-    return root
-
-
-def test_lists_of_text_say_what_the_folders_do_not(root: Path) -> None:
-    listed(root, meta__train_txt="cat/a.png 1\ndog/a.jpg 0\n", meta__val_txt="cat/1.jpg 1\n\nant/3.jpg 0\n")
-    dataset = read_photos(root)
-    assert dataset.layout == "list"
-    assert names(dataset.train) == ["cat/a.png", "dog/a.jpg"]
-    assert dataset.class_names == ("dog", "cat")  # by the folders of the numbers
-    assert names(dataset.test) == ["cat/1.jpg", "ant/3.jpg"]
-    assert dataset.test.labels.tolist() == [1, 0]
-    before = dataset
-    listed(root, meta__classes_txt="zero\none\ntwo\n")
-    dataset = read_photos(root)
-    assert dataset.class_names == ("zero", "one", "two")
-    assert dataset.sha256 != before.sha256
-    assert dataset.notes == ("1 of the 3 classes have no training images",)
+# --- a list of the classes ---
 
 
 def test_a_class_list_orders_class_folders_and_is_part_of_the_hash(root: Path) -> None:
@@ -229,93 +176,6 @@ def test_a_class_list_orders_class_folders_and_is_part_of_the_hash(root: Path) -
         "ROOT/train: classes that classes.txt does not have: ant; did you mean 'cat'?",
         "ROOT/val: classes that classes.txt does not have: ant; did you mean 'cat'?",
     )
-
-
-def test_numbers_without_folders_and_names_in_place_of_numbers(root: Path) -> None:
-    listed(root, train_txt="cat/a.png 0\nant/z.jpg 0\ndog/a.jpg 1\n", val_csv="label,path\n1,cat/1.jpg\n")
-    dataset = read_photos(root)
-    assert dataset.class_names == ("class 0", "class 1")
-    assert dataset.test.labels.tolist() == [1]
-    listed(root, train_txt="cat/a.png pet\nant/z.jpg bug\n", val_csv="label,path\npet,cat/1.jpg\n")
-    dataset = read_photos(root)
-    assert dataset.class_names == ("bug", "pet")
-    assert (dataset.train.labels.tolist(), dataset.test.labels.tolist()) == ([1, 0], [1])
-
-
-def test_the_photos_of_a_list_may_lie_in_another_splits_folder(root: Path) -> None:
-    listed(root, train_txt="cat/a.png cat\nant/z.jpg ant\n", val_txt="cat/b.jpg cat\n")
-    assert names(read_photos(root).test) == ["cat/b.jpg"]
-    assert read_photos(root).test.folder == root / "train"
-
-
-def test_long_numbers_are_names(root: Path) -> None:
-    listed(root, train_txt="cat/a.png 100000\nant/z.jpg 99999\n", val_txt="cat/1.jpg 100000\n")
-    dataset = read_photos(root)
-    assert dataset.class_names == ("100000", "99999")
-    assert dataset.test.labels.tolist() == [0]
-
-
-def test_one_list_with_a_column_for_the_split(root: Path) -> None:
-    rows = ["image,split,category", "train/cat/a.png,train,cat", "train/dog/a.jpg,Train,dog", "val/cat/1.jpg,test,cat"]
-    file = listed(root, photos_csv="\ufeff" + "\n".join(rows)) / "photos.csv"
-    dataset = read_photos(file)
-    assert (dataset.name, dataset.class_names) == ("photos.csv", ("cat", "dog"))
-    assert (names(dataset.train), names(dataset.test)) == (["train/cat/a.png", "train/dog/a.jpg"], ["val/cat/1.jpg"])
-    assert names(read_eval_photos(file)[0]) == ["val/cat/1.jpg"]
-    assert dataset.notes == ()
-    more = [*rows, "val/dog/2.jpg,val,dog", "train/ant/z.jpg,,cat"]
-    dataset = read_photos(listed(root, more_csv="\n".join(more)) / "more.csv")
-    assert names(dataset.test) == ["val/dog/2.jpg"]
-    assert dataset.notes == ("photos of other splits of the list are not used: test 1, no split 1",)
-    file = listed(root, all_tsv="train/cat/a.png\tcat\nval/cat/1.jpg\tcat\nval/dog/2.jpg\tdog\n") / "all.tsv"
-    assert len(read_eval_photos(file)[0]) == 3
-    dataset = read_photos(file)
-    assert names(dataset.test) == ["train/cat/a.png"]
-    assert dataset.notes == ("no photos are held out: 1 of 3 are set apart to evaluate on",)
-
-
-def test_paths_with_blanks_and_lines_without_labels(root: Path) -> None:
-    save(root, ["train/cat/my cat.jpg"])
-    train = "train/cat/my cat.jpg\ntrain/dog/a.jpg\tdog\ntrain/cat/my cat.jpg cat"
-    listed(root, train_txt=train, val_txt="cat/1.jpg cat")
-    dataset = read_photos(root)
-    assert names(dataset.train) == ["train/cat/my cat.jpg", "train/dog/a.jpg", "train/cat/my cat.jpg"]
-    assert dataset.train.labels.tolist() == [0, 1, 0]
-
-
-def test_what_is_wrong_with_lists(root: Path) -> None:
-    listed(root, train_txt="cat/a.png cat\ncat/none.png cat\n", val_txt="cat/1.jpg dgo\n")
-    assert refused(root) == (
-        "ROOT/train.txt: files that are not in ROOT/train, 1 of 2: cat/none.png",
-        "ROOT/val.txt: classes that train does not have: dgo",
-    )
-    listed(root, train_txt="cat/a.png 0\n", val_txt="cat/1.jpg 7\n")
-    assert refused(root) == ("ROOT/val.txt: label 7 for the 1 classes of train",)
-    for wrong, said in (
-        ({"train_csv": "a,b\n1,2\n"}, "no columns of paths and labels"),
-        ({"train_csv": "path,label\na.jpg,\n,x\n"}, "got line 2, line 3"),
-        ({"train_csv": ""}, "no columns"),
-        ({"train_csv": "path,label\n"}, "got no lines"),
-        (
-            {"classes_txt": "a\na\n", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"},
-            "expected a class a line, each once",
-        ),
-        ({"classes_txt": "a\n\x1b[2J\n", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"}, "each once"),
-        ({"meta__classes_txt": "", "train_csv": "path,label\ntrain/dog/a.jpg,a\n"}, "no class"),
-    ):
-        with pytest.raises(BadRequest, match=said):
-            read_photos(listed(root, **wrong))
-        for name in wrong:
-            (root / name.replace("__", "/").replace("_", ".")).unlink()
-    (root / "train.csv").write_bytes(b"path,label\n\xff,a")
-    with pytest.raises(BadRequest, match=r"train\.csv cannot be read as UTF-8 text"):
-        read_photos(root)
-    with pytest.raises(BadRequest, match="unknown splits tain"):
-        read_photos(listed(root, one_csv="path,label,split\ntrain/dog/a.jpg,a,tain\n") / "one.csv")
-    with pytest.raises(BadRequest, match="not a list of photos"):
-        read_photos(root / "train/dog/a.jpg")
-    with pytest.raises(BadRequest, match="no images to train on, only"):
-        read_photos(listed(root, two_csv="path,label,split\ntrain/dog/a.jpg,a,val\n") / "two.csv")
 
 
 # --- photos set apart ---
@@ -359,88 +219,7 @@ def test_one_photo_a_class_cannot_be_split(tmp_path: Path) -> None:
     assert refused(tmp_path) == ("ROOT: no photos held out, and no class has two photos to set one apart",)
 
 
-# --- ImageNet ---
-
-SYNSETS = imagenet.synsets()
-
-
-def imagenet_tree(root: Path) -> Path:
-    """Write a photo a class to train on, and four flat ones of classes 999, 0, 1 and 448 to evaluate on."""
-    for synset in SYNSETS:
-        (root / "train" / synset).mkdir(parents=True)
-        (root / "train" / synset / "1.JPEG").write_bytes(b"x")
-    return save(root, [f"val/ILSVRC2012_val_{number:08}.JPEG" for number in (1, 2, 3, 4)])
-
-
-TRUTH = (999, 0, 1, 448)
-NUMBERS = "ILSVRC2012_validation_ground_truth.txt"
-NUMBER_OF = {synset: number for number, synset in imagenet.synset_numbers().items()}
-TRUTHS = {
-    f"ILSVRC2012_devkit_t12/data/{NUMBERS}": "\n".join(str(NUMBER_OF[SYNSETS[c]]) for c in TRUTH),
-    NUMBERS: "\n".join(str(NUMBER_OF[SYNSETS[c]]) for c in TRUTH) + "\n7\n",
-    "imagenet_2012_validation_synset_labels.txt": "\n".join(SYNSETS[c] for c in TRUTH),
-    "LOC_val_solution.csv": "ImageId,PredictionString\n"
-    + "".join(f"ILSVRC2012_val_{n:08},{SYNSETS[c]} 1 2 3 4 {SYNSETS[5]} 1 2 3 4\n" for n, c in enumerate(TRUTH, 1)),
-    "meta/val.txt": "\n".join(f"ILSVRC2012_val_{number:08}.JPEG {c}" for number, c in enumerate(TRUTH, 1)),
-    "val.txt": "\n".join(f"ILSVRC2012_val_{number:08}.JPEG {SYNSETS[c]}" for number, c in enumerate(TRUTH, 1)),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", list(TRUTHS))
-def test_imagenets_flat_validation_images(name: str, tmp_path: Path) -> None:
-    root = imagenet_tree(tmp_path)
-    assert "no list of labels" in refused(root)[-1]
-    (root / name).parent.mkdir(parents=True, exist_ok=True)
-    (root / name).write_text(TRUTHS[name])
-    dataset = read_photos(root)
-    assert dataset.layout == "imagenet1k"
-    assert dataset.class_names == imagenet.names()
-    assert dataset.test.labels.tolist() == list(TRUTH)
-    assert dataset.train.labels.tolist() == list(range(1000))
-    assert dataset.notes == (
-        "imagenet1k is expected with 1,281,167 training images, here are 1,000",
-        "imagenet1k is expected with 50,000 test images, here are 4",
-    )
-    assert read_eval_photos(root)[0].labels.tolist() == list(TRUTH)
-    assert read_eval_photos(root)[1:] == (imagenet.names(), dataset.notes[1:])
-
-
-def test_kaggles_tree(tmp_path: Path) -> None:
-    imagenet_tree(tmp_path / "ILSVRC/Data/CLS-LOC")
-    (tmp_path / "LOC_val_solution.csv").write_text(TRUTHS["LOC_val_solution.csv"])
-    dataset = read_photos(tmp_path)
-    assert (dataset.layout, dataset.test.labels.tolist()) == ("imagenet1k", list(TRUTH))
-
-
-def test_class_folders_of_imagenet_have_its_names_and_a_part_of_them_their_own(tmp_path: Path) -> None:
-    root = imagenet_tree(tmp_path)
-    for file in (root / "val").iterdir():
-        file.unlink()
-    save(root, [f"val/{SYNSETS[7]}/a.JPEG"])
-    dataset = read_photos(root)
-    assert (dataset.layout, dataset.class_names, dataset.test.labels.tolist()) == ("imagenet1k", imagenet.names(), [7])
-    part = save(tmp_path / "part", [f"{split}/{SYNSETS[c]}/a.jpg" for split in ("train", "val") for c in (5, 3)])
-    dataset = read_photos(part)
-    assert (dataset.layout, dataset.class_names) == ("class folders", (SYNSETS[3], SYNSETS[5]))
-
-
-@pytest.mark.parametrize(("text", "said"), [("7\n1001\n3\n4\n", "line 2"), ("7\nx\n3\n4\n", "line 2")])
-def test_ground_truth_that_is_none(text: str, said: str, tmp_path: Path) -> None:
-    (imagenet_tree(tmp_path) / "ILSVRC2012_validation_ground_truth.txt").write_text(text)
-    with pytest.raises(BadRequest, match=said):
-        read_photos(tmp_path)
-    (tmp_path / "ILSVRC2012_validation_ground_truth.txt").write_text("7\n8\n")
-    assert "no label for 2 images" in refused(tmp_path)[0]
-
-
-def test_the_devkits_numbers_are_those_of_its_table() -> None:
-    """The first ten of meta.mat, and the last."""
-    first = "n02119789 n02100735 n02110185 n02096294 n02102040 n02066245 n02509815 n02124075 n02417914 n02123394"
-    numbers = imagenet.synset_numbers()
-    assert [numbers[number] for number in range(1, 11)] == first.split()
-    assert numbers[1000] == "n03255030"
-    assert set(numbers) == set(range(1, 1001))
-    assert set(numbers.values()) == set(SYNSETS)
+# --- ImageNet-21k ---
 
 
 def test_imagenet21k_by_folders_and_by_a_class_list(tmp_path: Path) -> None:
@@ -459,57 +238,6 @@ def test_imagenet21k_by_folders_and_by_a_class_list(tmp_path: Path) -> None:
     assert dataset.class_names[:2] == ("n99999999", many[-1])
     assert dataset.train.labels[0] == 1101
     assert "1 of the 1,102 classes have no training images" in dataset.notes
-
-
-# --- CUB-200-2011 ---
-
-
-def cub_tree(root: Path) -> Path:
-    save(
-        root,
-        [f"CUB_200_2011/images/00{c}.{bird}/{bird}_{n}.jpg" for c, bird in ((1, "Auk"), (2, "Wren")) for n in (1, 2)],
-    )
-    folder = root / "CUB_200_2011"
-    birds = ["001.Auk/Auk_1.jpg", "001.Auk/Auk_2.jpg", "002.Wren/Wren_1.jpg", "002.Wren/Wren_2.jpg"]
-    (folder / "images.txt").write_text("".join(f"{n} {bird}\n" for n, bird in enumerate(birds, 1)))
-    (folder / "image_class_labels.txt").write_text("1 1\n2 1\n3 2\n4 2\n")
-    (folder / "train_test_split.txt").write_text("1 0\n2 1\n3 1\n4 0\n")
-    (folder / "classes.txt").write_text("1 001.Auk\n2 002.Wren\n")
-    return root
-
-
-def test_cub_in_its_official_layout_and_split(tmp_path: Path) -> None:
-    for root in (cub_tree(tmp_path), tmp_path / "CUB_200_2011"):
-        dataset = read_photos(root)
-        assert dataset.layout == "cub200"
-        assert dataset.class_names == ("Auk", "Wren")
-        assert names(dataset.train) == ["001.Auk/Auk_2.jpg", "002.Wren/Wren_1.jpg"]
-        assert names(dataset.test) == ["001.Auk/Auk_1.jpg", "002.Wren/Wren_2.jpg"]
-        assert dataset.train.labels.tolist() == dataset.test.labels.tolist() == [0, 1]
-        assert dataset.notes == (
-            "cub200 is expected with 200 classes, here are 2",
-            "cub200 is expected with 5,994 training images, here are 2",
-            "cub200 is expected with 5,794 test images, here are 2",
-        )
-    assert names(read_eval_photos(tmp_path)[0]) == ["001.Auk/Auk_1.jpg", "002.Wren/Wren_2.jpg"]
-    (tmp_path / "CUB_200_2011/classes.txt").unlink()
-    assert read_photos(tmp_path).class_names == ("Auk", "Wren")
-
-
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("train_test_split.txt", "1 0\n2 1\n3 1\n", "train_test_split.txt: other numbers than images.txt"),
-        ("train_test_split.txt", "1 0\n2 1\n3 1\n4 2\n", "expected 0 and 1"),
-        ("image_class_labels.txt", "1 1\n2 1\n3 2\n4 3\n", "classes that classes.txt does not have: 3"),
-        ("images.txt", "1 001.Auk/Auk_1.jpg\nx\n", "line 2"),
-        ("images.txt", "1 a.jpg\n2 b.jpg\n3 c.jpg\n4 d.jpg\n", "files that are not in"),
-    ],
-)
-def test_cub_that_is_not_whole(name: str, text: str, said: str, tmp_path: Path) -> None:
-    (cub_tree(tmp_path) / "CUB_200_2011" / name).write_text(text)
-    with pytest.raises(BadRequest, match=said):
-        read_photos(tmp_path)
 
 
 # --- evaluation ---

@@ -123,8 +123,7 @@ def view_differences(shown: View, pipeline: Any) -> Differences:
 
 def seen(pixels: Pixels, shown: View) -> Pixels:
     """Return what evaluation sees of an image."""
-    return view(pixels, resize_size=shown.resize_size, crop_size=shown.crop_size, family=shown.family,
-                keep_ratio=shown.keep_ratio)  # fmt: skip
+    return view(pixels, **vars(shown))
 
 
 def normalised_error(recipe: Recipe, config: Mapping[str, Any]) -> float:

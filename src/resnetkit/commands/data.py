@@ -15,6 +15,7 @@ from resnetkit.printing import OUT, print_data
 from resnetkit.recipes import load_recipe
 
 SHOW = "show"
+IMAGES, HEADERS = 12, 20_000  # on the page; read of each split
 
 
 def data(
@@ -25,8 +26,8 @@ def data(
     recipe: str | None,
     overrides: list[str],
     out: str | None,
-    images: int,
-    headers: int,
+    images: int | None,
+    headers: int | None,
     as_json: bool,
 ) -> int:
     """Fetch and verify a data set, or with `show` look at one."""
@@ -35,10 +36,11 @@ def data(
             raise BadRequest("data show: expected a folder, a list or a name", "next: resnetkit data show DIR")
         if source or samples:
             raise BadRequest("--from, --samples: they belong to resnetkit data NAME")
-        return show(place, recipe, overrides, Path(out) if out else None, images, headers, as_json)
-    if place is not None or recipe or overrides or out or as_json:
-        next_step = f"next: resnetkit data show {place or name}"
-        raise BadRequest(f"data {name}: a folder, --recipe, --set, --out and --json belong to data show", next_step)
+        page = Path(out) if out else None
+        return show(place, recipe, overrides, page, images or IMAGES, headers or HEADERS, as_json)
+    if place is not None or recipe or overrides or out or images or headers or as_json:
+        flags = "a folder, --recipe, --set, --out, --images, --headers and --json"
+        raise BadRequest(f"data {name}: {flags} belong to data show", f"next: resnetkit data show {place or name}")
     return fetch(name, source, samples)
 
 

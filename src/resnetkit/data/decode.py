@@ -58,9 +58,9 @@ def decode(data: bytes, name: str) -> NDArray[np.uint8]:
 def decode_any(data: bytes, name: str) -> NDArray[np.uint8]:
     """Decode with the library that is fastest for the format, after a look at the size."""
     with Image.open(io.BytesIO(data), formats=read_formats()) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise BadImage(f"{name}: {width} x {height} pixels", f"expected at most {MAX_PIXELS:,} pixels")
+        if has_too_many_pixels(image):
+            size = f"{image.width} x {image.height} pixels"
+            raise BadImage(f"{name}: {size}", f"expected at most {MAX_PIXELS:,} pixels")
         coloured = jpeg_pixels(image, data)
         if coloured is None:
             image.load()
@@ -69,6 +69,11 @@ def decode_any(data: bytes, name: str) -> NDArray[np.uint8]:
         rgb = with_profile(coloured, profile) if profile else None
         rgb = rgb or to_rgb(coloured, name)
         return np.asarray(rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb)
+
+
+def has_too_many_pixels(image: Image.Image) -> bool:
+    """Say, by the header alone, whether an image is taken for a decompression bomb."""
+    return image.width * image.height > MAX_PIXELS
 
 
 def jpeg_pixels(image: Image.Image, data: bytes) -> Image.Image | None:
@@ -99,7 +104,10 @@ def with_profile(image: Image.Image, profile: bytes) -> Image.Image | None:
     if image.mode not in PROFILED or image.has_transparency_data:
         return None
     transform = to_srgb(profile, image.mode)
-    return ImageCms.applyTransform(image, transform) if transform else None
+    try:
+        return ImageCms.applyTransform(image, transform) if transform else None
+    except ImageCms.PyCMSError:
+        return None
 
 
 @lru_cache(maxsize=64)

@@ -11,10 +11,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from resnetkit.data.decode import DECODER_ERRORS, orientation_of, read_formats
+from resnetkit.data.decode import DECODER_ERRORS, MAX_PIXELS, has_too_many_pixels, orientation_of, read_formats
 from resnetkit.data.photo_loader import photo_threads
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
+
+TOO_MANY_PIXELS = f"more than {MAX_PIXELS:,} pixels"
 
 
 @dataclass(frozen=True)
@@ -37,11 +39,15 @@ def read_header(file: Path) -> Header | str:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata
             with Image.open(file, formats=read_formats()) as image:
+                if has_too_many_pixels(image):
+                    return TOO_MANY_PIXELS
                 turned = orientation_of(image) != 1
                 return Header(str(image.format), image.mode, *image.size, turned, "icc_profile" in image.info)
     except UnidentifiedImageError:
         return "not an image of a known format"
-    except (*DECODER_ERRORS, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError:
+        return TOO_MANY_PIXELS
+    except DECODER_ERRORS as error:
         return str(error)
 
 

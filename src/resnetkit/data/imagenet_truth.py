@@ -8,7 +8,6 @@ LOC_val_solution.csv                        of Kaggle: the image's name, and syn
 from __future__ import annotations
 
 import csv
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,7 +22,6 @@ from resnetkit.errors import BadRequest
 NUMBERS, SYNSETS = "ILSVRC2012_validation_ground_truth.txt", "imagenet_2012_validation_synset_labels.txt"
 KAGGLE = "LOC_val_solution.csv"
 PLACES = ("", "meta", "data", "devkit/data", "ILSVRC2012_devkit_t12/data", "val")  # below the data set's folder
-IMAGE = re.compile(r"ILSVRC2012_val_(\d{8})")
 EXPECTED = (
     f"expected beside it {NUMBERS} (or the devkit's folder), {SYNSETS}, {KAGGLE}, or val.txt with PATH LABEL a line"
 )

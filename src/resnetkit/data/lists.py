@@ -8,6 +8,7 @@ classes.txt   name                 the classes in their order, where numbers are
 from __future__ import annotations
 
 import csv
+import io
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -73,7 +74,7 @@ def text_rows(text: str) -> list[tuple[int, Row]]:
 
 def csv_rows(text: str, file: Path) -> list[tuple[int, Row]]:
     """Read a table by the names of its columns; without a header the columns are path, label and split."""
-    reader = csv.reader(text.splitlines(), delimiter="\t" if file.suffix == ".tsv" else ",")
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if file.suffix == ".tsv" else ",")
     try:
         table = [(reader.line_num, [cell.strip() for cell in line]) for line in reader if any(line)]
     except csv.Error as error:

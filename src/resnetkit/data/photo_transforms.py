@@ -24,6 +24,15 @@ EIGENVECTORS = np.array([[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140],
 EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 
 
+def draw_sides(
+    pixels: int, area: tuple[float, float], ratio: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Draw height and width of a part of `pixels`: a share of them, and a ratio of width by height."""
+    share = rng.uniform(*area) * pixels
+    shape = math.exp(rng.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    return round(math.sqrt(share / shape)), round(math.sqrt(share * shape))
+
+
 class PhotoTransform(Protocol):
     """A change of one photo [H, W, 3] that may be random."""
 
@@ -49,9 +58,7 @@ class RandomResizedCrop:
     def box(self, height: int, width: int, rng: np.random.Generator) -> Box:
         """Draw the part to crop; after ten that do not fit, the largest centre of an allowed ratio."""
         for _ in range(BOX_TRIES):
-            area = rng.uniform(*self.area) * height * width
-            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-            part_height, part_width = round(math.sqrt(area / ratio)), round(math.sqrt(area * ratio))
+            part_height, part_width = draw_sides(height * width, self.area, self.ratio, rng)
             if 0 < part_height <= height and 0 < part_width <= width:
                 top, left = rng.integers(height - part_height + 1), rng.integers(width - part_width + 1)
                 return int(top), int(left), part_height, part_width
@@ -125,7 +132,7 @@ class RandomErasing:
 
     p: float = 0.25
     area: tuple[float, float] = (0.02, 1 / 3)  # share of the image's area, uniform
-    ratio: tuple[float, float] = (3 / 10, 10 / 3)  # height by width, uniform in its logarithm
+    ratio: tuple[float, float] = (3 / 10, 10 / 3)  # width by height, uniform in its logarithm
     color: tuple[int, ...] | None = None  # RGB; None: each value is drawn from 0..255
 
     def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
@@ -134,9 +141,7 @@ class RandomErasing:
             return pixels
         height, width = pixels.shape[:2]
         for _ in range(BOX_TRIES):
-            area = rng.uniform(*self.area) * height * width
-            ratio = math.exp(rng.uniform(math.log(self.ratio[0]), math.log(self.ratio[1])))
-            box_height, box_width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+            box_height, box_width = draw_sides(height * width, self.area, self.ratio, rng)
             if 0 < box_height < height and 0 < box_width < width:
                 top, left = rng.integers(height - box_height + 1), rng.integers(width - box_width + 1)
                 shape = (box_height, box_width, 3)

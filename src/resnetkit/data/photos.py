@@ -70,7 +70,7 @@ class PhotoDataset:
     test: PhotoSplit
     class_names: tuple[str, ...]
     sha256: str
-    layout: str  # class folders, list, imagenet, imagenet21k, cub200
+    layout: str  # class folders, list, imagenet1k, imagenet21k, cub200
     notes: tuple[str, ...] = ()  # how it differs from what is official, what was set apart
 
 

@@ -91,7 +91,7 @@ def read_eval_photos(root: Path, trained_on: str | None = None) -> tuple[PhotoSp
     photos set apart, only those are evaluated on.
     """
     tree = read_tree(root)
-    if tree.held_out is None and tree.train is not None and len(set_apart(tree.train.labels)):
+    if trained_on and tree.held_out is None and tree.train is not None and len(set_apart(tree.train.labels)):
         apart = with_photos_set_apart(tree)
         if fingerprint(apart) == trained_on:
             tree = apart
@@ -117,6 +117,9 @@ def read_tree(root: Path) -> Tree:
     else:
         tree = folder_tree(root)
     problems = [problem for part in (tree.train, tree.held_out) if part for problem in part.problems]
+    odd = [ascii(name) for name in tree.class_names if not name.isprintable()]
+    if odd:  # weights with such names would be refused when they are read
+        problems.append(f"{root}: class names that cannot be printed: {some_of(odd)}")
     if problems:
         raise refusal(root, problems)
     return tree

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
 
 from resnetkit.errors import WeightsError
+from resnetkit.layouts.recognise import shorten
 from resnetkit.layouts.tables import AKAMASTER, HUGGINGFACE, openmmlab_rows, rename, to_ours
 from resnetkit.models.resnet import StrideStyle
 
@@ -24,7 +25,7 @@ WRAPPED = re.compile(r"(?:module\.|_orig_mod\.)+(.*)")  # DataParallel and torch
 HOLDERS = ("model.", "net.")  # attributes under which a trainer's own module keeps the net; all names have it
 MAX_TEXT = 100  # of what is recorded; longer texts are whole configurations
 MAX_NAME = 200  # characters of a tensor's name
-SHOWN_KEYS, MAX_KEY = 8, 60
+MAX_KEY = 60
 CONFIGS = ("cfg", "config")  # keys of meta that hold a whole OpenMMLab configuration as text
 STYLE = re.compile(r"""\bstyle['"]?\s*[=:]\s*['"](pytorch|caffe)['"]""")
 CONSTANTS = re.compile(
@@ -70,7 +71,7 @@ def from_foreign(content: Any, *, raw: bool = False) -> ForeignWeights:
         raise WeightsError("--raw: the file has one copy of the weights only")
     layout, ours = under_our_names(tensors)
     aside += sorted(counters)
-    left = [f"left aside: {some_of(aside)}"] if aside else []
+    left = [f"left aside: {shorten(aside)}"] if aside else []
     style, constants = read_configuration(content)
     return ForeignWeights(layout, ours, class_names, recorded, (*notes, *mmcv_notes, *left), style, constants)
 
@@ -108,7 +109,7 @@ def find_tensors(content: Any) -> dict[str, Tensor]:
         refuse_odd_names(tensors)
         if tensors and len(found) <= MAX_WRAPPERS:
             return tensors
-    keys = f" with {some_of([shown(key) for key in content])}" if isinstance(content, Mapping) and content else ""
+    keys = f" with {shorten([shown(key) for key in content])}" if isinstance(content, Mapping) and content else ""
     where = ", ".join(WRAPPERS)
     next_step = f"expected tensors by name, in the file itself or under one of {where}"
     raise WeightsError("the file holds no tensors by name", f"got {type(content).__name__}{keys}", next_step)
@@ -126,12 +127,6 @@ def shown(key: Any) -> str:
     text = str(key)
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= MAX_KEY else f"{text[:MAX_KEY]}..."
-
-
-def some_of(names: Sequence[str]) -> str:
-    """Write the first of many names, and how many there are."""
-    more = f", ... ({len(names)} in all)" if len(names) > SHOWN_KEYS else ""
-    return ", ".join(names[:SHOWN_KEYS]) + more
 
 
 def unwrapped(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -241,7 +236,7 @@ def read_configuration(content: Any) -> tuple[StrideStyle | None, Constants | No
         return style, None
     (mean,), (std,) = means, stds
     # Images of CIFAR come as RGB, all others as BGR: a net fed with BGR would need its channels turned.
-    if not all(std) or (KEEPS_BGR.search(text) and "CIFAR" not in text):
+    if not all(std) or max(*mean, *std) > 255 or (KEEPS_BGR.search(text) and "CIFAR" not in text):
         return style, None
     return style, Constants(tuple(number / 255 for number in mean), tuple(number / 255 for number in std))
 
