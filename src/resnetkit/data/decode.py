@@ -61,11 +61,13 @@ def decode_any(data: bytes, name: str) -> NDArray[np.uint8]:
         if has_too_many_pixels(image):
             size = f"{image.width} x {image.height} pixels"
             raise BadImage(f"{name}: {size}", f"expected at most {MAX_PIXELS:,} pixels")
-        coloured = jpeg_pixels(image, data)
-        if coloured is None:
+        pixels = jpeg_pixels(image, data)
+        if pixels is None:
             image.load()
-            coloured = image
         orientation, profile = orientation_of(image), image.info.get("icc_profile")  # Pillow turns a TIFF as it loads
+        if pixels is not None and orientation not in UPRIGHT and not (profile and to_srgb(profile, image.mode)):
+            return pixels if image.mode == "RGB" else np.repeat(pixels, 3, axis=2)
+        coloured = image if pixels is None else as_image(pixels)
         rgb = with_profile(coloured, profile) if profile else None
         rgb = rgb or to_rgb(coloured, name)
         return np.asarray(rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb)
@@ -76,8 +78,8 @@ def has_too_many_pixels(image: Image.Image) -> bool:
     return image.width * image.height > MAX_PIXELS
 
 
-def jpeg_pixels(image: Image.Image, data: bytes) -> Image.Image | None:
-    """Decode a JPEG of three colours or gray, to Pillow's very bytes, only faster; None where Pillow has to.
+def jpeg_pixels(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
+    """Decode a JPEG to uint8 [H, W, 3], of gray [H, W, 1], in Pillow's very bytes; None where Pillow has to.
 
     simplejpeg complains of the smallest oddity, as does libjpeg of stray bytes: then Pillow decides whether the
     picture is whole.
@@ -85,10 +87,14 @@ def jpeg_pixels(image: Image.Image, data: bytes) -> Image.Image | None:
     if image.format not in JPEGS or image.mode not in PIXEL_FORMATS:
         return None
     try:
-        pixels = simplejpeg.decode_jpeg(data, PIXEL_FORMATS[image.mode], fastdct=False, fastupsample=False)
+        return simplejpeg.decode_jpeg(data, PIXEL_FORMATS[image.mode], fastdct=False, fastupsample=False)
     except ValueError:
         return None
-    return Image.fromarray(pixels if image.mode == "RGB" else pixels[:, :, 0])
+
+
+def as_image(pixels: NDArray[np.uint8]) -> Image.Image:
+    """Make an image of Pillow's of uint8 [H, W, 3] or [H, W, 1]."""
+    return Image.fromarray(pixels if pixels.shape[2] == 3 else pixels[:, :, 0])
 
 
 def orientation_of(image: Image.Image) -> int:
