@@ -19,8 +19,10 @@ from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.models.batchnorm import synchronise_batchnorm
 from resnetkit.optim import build_lamb, build_sgd
+from resnetkit.processes import ALONE, Processes
 from resnetkit.recipe import CrossEntropy, Lamb, Plateau, Recipe, StepDecay, total_steps_of
 from resnetkit.recipe import Linear as LinearDecay
+from resnetkit.together import Together
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [N, classes] and targets to a scalar
 
@@ -38,11 +40,18 @@ class Training:
     scaler: torch.amp.GradScaler  # does nothing without float16
     ema: Ema | None
     feed: Feed
-    lr_at: Callable[[int], float]  # but for the factor of the plateau
+    lr_at: Callable[[int], float]  # as planned; `lr_of` has what happened on the way in it
     total_steps: int
     device: torch.device
     init_sha256: str | None  # of the weights file that it started from
+    processes: Processes
+    together: Together
     plateau: schedule.PlateauState = field(default_factory=schedule.PlateauState)
+    rewound_factor: float = 1.0  # of the rate, smaller after each time the run went back
+
+    def lr_of(self, step: int) -> float:
+        """Return the learning rate of a step, as things are."""
+        return self.lr_at(step) * self.plateau.factor * self.rewound_factor
 
     @property
     def kept_model(self) -> ResNet:
@@ -53,11 +62,16 @@ class Training:
         return self.ema.model
 
 
-def assemble(recipe: Recipe, dataset: Dataset, device: torch.device, *, goes_on: bool = False) -> Training:
+def assemble(
+    recipe: Recipe, dataset: Dataset, device: torch.device, processes: Processes = ALONE, *, goes_on: bool = False
+) -> Training:
     """Build everything that the recipe describes; for a run that `goes_on`, whose state holds all weights, nothing is
     read that it once started from.
     """
-    feed = build_feed(recipe, dataset)
+    if processes.size > recipe.devices:
+        what = f"{processes.size} processes cannot share a batch of {recipe.devices} micro-batches"
+        raise BadRequest(what, f"next: {recipe.devices} processes at most, or a new run in smaller micro-batches")
+    feed = build_feed(recipe, dataset, processes)
     steps_per_epoch = feed.batches.steps_per_epoch
     total_steps = total_steps_of(recipe, steps_per_epoch)
     if total_steps < 1:
@@ -82,6 +96,8 @@ def assemble(recipe: Recipe, dataset: Dataset, device: torch.device, *, goes_on:
         total_steps=total_steps,
         device=device,
         init_sha256=init_sha256,
+        processes=processes,
+        together=Together(model, processes),
     )
 
 

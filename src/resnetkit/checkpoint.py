@@ -99,12 +99,12 @@ def read_events(run: Path) -> list[dict[str, Any]]:
 def drop_redone_events(run: Path, step: int) -> None:
     """Take out the events of what a run resumed after `step` steps does again.
 
-    These are all later events, and what is evaluated at this very step: that comes after the save.
+    These are all later events, and what is evaluated or went back at this very step: that comes after the save.
     """
     kept = [
         event
         for event in read_events(run)
-        if event["step"] < step or (event["step"] == step and event["event"] not in ("eval", "test"))
+        if event["step"] < step or (event["step"] == step and event["event"] not in ("eval", "test", "rewind"))
     ]
     with atomic_write(run / METRICS) as file:
         file.writelines((json.dumps(event) + "\n").encode() for event in kept)

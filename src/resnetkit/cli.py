@@ -161,18 +161,28 @@ def add_data(commands: Commands) -> Parser:
 
 def add_train(commands: Commands) -> Parser:
     """Train by a recipe."""
-    text = "Train by a recipe into a run directory. Ctrl-C saves first; --resume goes on exactly there."
+    text = (
+        "Train by a recipe into a run directory. Ctrl-C saves first; --resume goes on exactly there. Several processes "
+        "share the work where torchrun starts it: docs/processes.md."
+    )
     parser = add_command(commands, "train", text)
     parser.add_argument("recipe", nargs="?", help="a recipe's name, or a recipe.json; with --resume that of the run")
     parser.add_argument("--data", metavar="NAME|DIR", help="the data to train on, instead of the recipe's: cifar10, "
                         "or a folder with train/CLASS/... and val/CLASS/...")  # fmt: skip
     parser.add_argument("--out", metavar="RUN", help="the run directory (default: runs/RECIPE, or the next free name)")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
+    parser.add_argument("--auto-resume", action="store_true",
+                        help="start, or go on with the run that this command started before: for restarts")  # fmt: skip
     parser.add_argument("--init-from", metavar="MODEL",
                         help="start from these weights, all but the head; as --set init_from=MODEL")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="the same as --set seed=N")
+    parser.add_argument("--on-nan", choices=("stop", "rewind"),
+                        help="where a loss is not finite: stop (default), or go back to the last state with half "
+                        "the rate; as --set on_nan=...")  # fmt: skip
     parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
     add_max_microbatch(parser)
+    parser.add_argument("--timeout", type=positive, metavar="S",
+                        help="give up when another process is silent for S seconds (default: 600)")  # fmt: skip
     parser.add_argument("--tensorboard", action="store_true", help="also write events for TensorBoard into the run")
     add_overrides(parser)
     add_device(parser)
@@ -278,7 +288,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if DEBUG in words:
             raise
         text, exit_code = describe(error)
-        print(f"error: {text}", file=sys.stderr)
+        rank = int(os.environ.get("RANK", "0"))  # torchrun's number of this process
+        if not (rank and getattr(error, "common", False)):  # what all processes say, the first one says
+            print(f"error: {f'process {rank}: ' * bool(rank)}{text}", file=sys.stderr)
         return exit_code
 
 

@@ -8,6 +8,9 @@ ResnetkitError          failed while working                      exit code 1
 ├── BadImage            one image cannot be read
 ├── WeightsError        weights that do not fit, or cannot be read safely
 ├── NonFiniteLoss       training stopped: the loss is nan or infinite
+├── SaveFailed          a state or an event could not be written; earlier states are whole
+├── ProcessLost         another process of the run is out of reach
+├── SaidElsewhere       the first process failed, and says why
 └── Interrupted         stopped by a signal after saving          exit code 130 or 143
 
 A message is one short block: first line what went wrong, then what was got, what was
@@ -24,6 +27,7 @@ class ResnetkitError(Exception):
     """Base of all errors raised on purpose; `str()` is the block shown to the user."""
 
     exit_code = 1
+    common = False  # raised by all processes of a run at once: the first one tells it
 
     def __init__(self, what: str, *details: str) -> None:
         self.what = what
@@ -65,9 +69,31 @@ class WeightsError(ResnetkitError):
 class NonFiniteLoss(ResnetkitError):
     """The loss became nan or infinite; the message names step, batch and images."""
 
+    common = True
+
+
+class SaveFailed(ResnetkitError):
+    """A run's state or event could not be written: a full disk, a folder that may not be written."""
+
+
+class ProcessLost(ResnetkitError):
+    """Another process of the run has ended, or does not answer in time."""
+
+
+class SaidElsewhere(ResnetkitError):
+    """The first process of the run failed, and says why; this one ends with its exit code."""
+
+    common = True
+
+    def __init__(self, exit_code: int) -> None:
+        self.exit_code = exit_code
+        super().__init__("the first process failed")
+
 
 class Interrupted(ResnetkitError):
     """Stopped by a signal after the state was saved; exits with 128 + the signal's number."""
+
+    common = True
 
     def __init__(self, signal_number: int, what: str, *details: str) -> None:
         self.exit_code = 128 + signal_number

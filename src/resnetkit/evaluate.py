@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnetkit.data.photos import PhotoSplit
-from resnetkit.data.seen import seen
+from resnetkit.data.seen import batch_size_for, seen
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest
 from resnetkit.metrics import confusion_matrix, ranks_of, wilson_interval
+from resnetkit.processes import ALONE, Processes
 
 TOP_K = 5
 
@@ -121,27 +123,43 @@ def evaluate(
     preprocess: Preprocess,
     device: torch.device,
     batch_size: int | None = None,  # None: many small images, few large ones
-    on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch
+    on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch, by all processes
+    processes: Processes = ALONE,
 ) -> Evaluation:
     """Evaluate a model, put into eval mode for the while, on each image exactly once.
 
-    Raises BadRequest for no images, BadImage with the name of a photo that cannot be read.
+    Of several processes each takes every so many-th image, and all return the whole.  Raises BadRequest for no images,
+    BadImage with the name of a photo that cannot be read.
     """
     if len(split) == 0:
         raise BadRequest("there are no images to evaluate on")
+    sharers = processes if processes.size <= len(split) else ALONE  # of fewer images each process takes all
+    own = split if sharers.size == 1 else split.part(np.arange(sharers.rank, len(split), sharers.size))
+    most = math.ceil(len(split) / sharers.size)  # images of a process; some may have one fewer
+    batch_size = batch_size or batch_size_for(preprocess)
     was_training = model.training
     model.eval()
     parts: list[tuple[Tensor, ...]] = []
     try:
-        for images, labels in seen(split, preprocess, batch_size):
+        for images, labels in seen(own, preprocess, batch_size):
             batch, targets = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
             logits = model(preprocess.normalize(batch)).float()
             parts.append((targets, *outcomes(logits, targets)))
             on_batch(len(targets))
+        for _ in range(len(parts), math.ceil(most / batch_size)):
+            on_batch(0)
     finally:
         model.train(was_training)
     columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
-    return Evaluation(logits.shape[1], *columns)
+    return Evaluation(logits.shape[1], *(in_turns(sharers.gather(column, most)) for column in columns))
+
+
+def in_turns(shares: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    """Put together what each of several had every so many-th of, the first one first."""
+    whole = np.empty(sum(map(len, shares)), shares[0].dtype)
+    for rank, share in enumerate(shares):
+        whole[rank :: len(shares)] = share
+    return whole
 
 
 def outcomes(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:

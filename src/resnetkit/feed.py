@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from resnetkit import recipe as r
 from resnetkit.data import photo_transforms as photo
 from resnetkit.data.jitter import ColorJitter
-from resnetkit.data.loader import Batches, MemoryBatches, Order
+from resnetkit.data.loader import Batches, MemoryBatches, Order, Share
 from resnetkit.data.mix import Mix
 from resnetkit.data.photo_loader import PHOTO, PhotoBatches
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
@@ -32,6 +33,7 @@ from resnetkit.data.transforms import (
 )
 from resnetkit.data.trivial_augment import TrivialAugment
 from resnetkit.errors import BadRequest
+from resnetkit.processes import ALONE, Processes
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_checks import changes_whole_batches, takes_any_size
 
@@ -48,9 +50,10 @@ class Feed:
     heldout_name: str
     class_names: tuple[str, ...]
     data_sha256: str
+    name_of: Callable[[int], str]  # of a training image
 
 
-def build_feed(recipe: Recipe, dataset: Dataset) -> Feed:
+def build_feed(recipe: Recipe, dataset: Dataset, processes: Processes = ALONE) -> Feed:
     """Build all that comes from the data.
 
     Photos are read as they are needed where the augmentations begin with photos of any size; else once, through the
@@ -58,16 +61,18 @@ def build_feed(recipe: Recipe, dataset: Dataset) -> Feed:
     """
     train_split, val_split = train_and_val(recipe, dataset)
     preprocess = build_preprocess(recipe, train_split)
+    files, share = train_split, Share(processes.rank, processes.size, recipe.devices)
     if not takes_any_size(recipe):
         train_split = seen_whole(train_split, preprocess)
         refuse_other_sizes(recipe, train_split)
     return Feed(
-        batches=build_batches(recipe, train_split, preprocess),
+        batches=build_batches(recipe, train_split, preprocess, share),
         preprocess=preprocess,
         heldout=val_split if recipe.val_images else dataset.test,
         heldout_name="val" if recipe.val_images else "test",
         class_names=dataset.class_names,
         data_sha256=dataset.sha256,
+        name_of=lambda index: str(files.file(index)) if isinstance(files, PhotoSplit) else str(index),
     )
 
 
@@ -91,9 +96,10 @@ def refuse_other_sizes(recipe: Recipe, split: Split) -> None:
         raise BadRequest(f"image_size: expected {side}, the size of the images, got {recipe.image_size}")
 
 
-def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preprocess) -> Batches:
-    """Build the training batches in the recipe's order."""
+def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preprocess, share: Share) -> Batches:
+    """Build a process's share of the training batches in the recipe's order."""
     order, samples = build_order(recipe, len(split))
+    refuse_uneven(recipe, samples, share)
     if changes_whole_batches(recipe):
         assert isinstance(split, Split)
         return MemoryBatches(
@@ -106,6 +112,7 @@ def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preproc
             normalize=preprocess.normalize,
             augmentations=array_augmentations(recipe),
             normalize_first=preprocess.mean.ndim == 3,
+            share=share,
         )
     return PhotoBatches(
         read=split.read,
@@ -117,7 +124,17 @@ def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preproc
         image_size=recipe.image_size,
         normalize=preprocess.normalize,
         seed=recipe.seed,
+        share=share,
     )
+
+
+def refuse_uneven(recipe: Recipe, samples: int, share: Share) -> None:
+    """Refuse processes that would wait for each other's statistics while one has no micro-batch."""
+    last = samples % recipe.batch_size or recipe.batch_size
+    counts = {recipe.devices, min(last, recipe.devices)}  # micro-batches of a step, of all processes
+    if recipe.sync_batchnorm and any(count % share.size for count in counts):
+        what = f"sync_batchnorm: {share.size} processes cannot share steps of {max(counts)} micro-batches evenly"
+        raise BadRequest(what, f"the last step of an epoch has {last} images", "next: another number of processes")
 
 
 def build_order(recipe: Recipe, count: int) -> tuple[Order, int]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from typing import Any
 import torch
 
 from resnetkit import checkpoint
-from resnetkit.errors import BadRequest
+from resnetkit.errors import BadRequest, SaveFailed
 from resnetkit.home import locked
 from resnetkit.interrupt import StopSignals
+from resnetkit.processes import Processes
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import recipe_differences
 
@@ -30,11 +32,18 @@ class Journal:
     on_event: Callable[[Event], None]
     began: float  # of time.perf_counter; earlier parts of a resumed run count
     signals: StopSignals
+    processes: Processes
 
     def log(self, event: Event) -> None:
-        """Write an event to metrics.jsonl and to the tracker."""
-        checkpoint.append_event(self.run, event)
-        self.on_event(event)
+        """Write an event to metrics.jsonl and to the tracker: the first process's, what the others know is the same."""
+        if self.processes.is_first:
+            with writing(self.run, f"what happened at step {event['step']}"):
+                checkpoint.append_event(self.run, event)
+            self.on_event(event)
+
+    def signal(self) -> int | None:
+        """Return a signal that any process has received; all processes ask at the same moment."""
+        return self.processes.largest(self.signals.received or 0) or None
 
     def seconds(self) -> float:
         """Return how long the run has been at work."""
@@ -42,8 +51,35 @@ class Journal:
 
 
 @contextmanager
-def opened(recipe: Recipe, run: Path, resume: bool) -> Iterator[None]:
-    """Make the run directory, or reopen it for the same recipe, and hold it alone."""
+def writing(run: Path, what: str) -> Iterator[None]:
+    """Say of a write that fails what is whole, and how the run goes on."""
+    try:
+        yield
+    except OSError as error:
+        states = sorted((run / checkpoint.STATE).glob("step-*"))
+        whole = f"the state of step {int(states[-1].name[5:])} is whole" if states else "no state was saved before"
+        next_step = (
+            f"next: make room, or the folder writable, and: resnetkit train --resume --out {shlex.quote(str(run))}"
+        )
+        where = f"{error.filename}: " if error.filename else ""
+        raise SaveFailed(f"{what} could not be saved: {where}{error.strerror}", whole, next_step) from error
+
+
+@contextmanager
+def opened(recipe: Recipe, run: Path, resume: bool, processes: Processes) -> Iterator[None]:
+    """Make the run directory, or reopen it for the same recipe, and hold it alone: the first process does."""
+    with ExitStack() as stack:
+
+        def open_it() -> None:
+            stack.enter_context(opened_here(recipe, run, resume))
+
+        processes.on_first(open_it)
+        yield
+
+
+@contextmanager
+def opened_here(recipe: Recipe, run: Path, resume: bool) -> Iterator[None]:
+    """Make or reopen a run directory, and hold it alone."""
     if resume:
         stored = checkpoint.run_recipe(run)
         differences = recipe_differences(replace(stored, data=recipe.data), recipe)  # the data's hash tells
@@ -60,8 +96,28 @@ def opened(recipe: Recipe, run: Path, resume: bool) -> Iterator[None]:
         yield
 
 
-def state_to_go_on_from(run: Path, data_sha256: str, device: torch.device) -> checkpoint.State | None:
-    """Return the state that a resumed run goes on from, None where none was saved yet; later events are taken out."""
+def state_to_go_on_from(
+    run: Path, data_sha256: str, device: torch.device, processes: Processes
+) -> checkpoint.State | None:
+    """Return the state that a resumed run goes on from, None where none was saved yet; later events are taken out.
+
+    The first process reads it: the others need not see the run directory.
+    """
+    found: list[checkpoint.State] = []
+
+    def read() -> dict[str, Any] | None:
+        state = checked_state(run, data_sha256, device, processes.size)
+        found.extend([state] if state else [])
+        return {"step": state.step, "facts": state.facts} if state else None
+
+    about = processes.on_first(read)
+    if about is None:
+        return None
+    return checkpoint.State(tensors=processes.share_tensors(found[0].tensors if found else {}), **about)
+
+
+def checked_state(run: Path, data_sha256: str, device: torch.device, processes: int) -> checkpoint.State | None:
+    """Read the state that a run goes on from, warn of what is no longer as it was, and take out later events."""
     state = checkpoint.load_state(run)
     if state is None:
         warn(f"no state was saved in {run} yet: the run starts at step 0")
@@ -70,16 +126,17 @@ def state_to_go_on_from(run: Path, data_sha256: str, device: torch.device) -> ch
         raise BadRequest(f"{run} was started with other data", f"got sha256 {data_sha256}", expected)
     else:
         before = state.facts["numerics"]
-        for name, now in numerics(device).items():
-            if before[name] != now:
+        for name, now in numerics(device, processes).items():
+            if before.get(name, now) != now:
                 warn(f"{name} was {before[name]} and is {now}: the run goes on, but not bit for bit")
     checkpoint.drop_redone_events(run, state.step if state else -1)
     return state
 
 
-def numerics(device: torch.device) -> dict[str, str]:
+def numerics(device: torch.device, processes: int) -> dict[str, str]:
     """Return what decides rounding beside the recipe: a run goes on bit for bit only where these are the same."""
-    return {"torch": torch.__version__, "device": device.type, "threads": f"{torch.get_num_threads()}"}
+    threads = f"{torch.get_num_threads()}"
+    return {"torch": torch.__version__, "device": device.type, "threads": threads, "processes": f"{processes}"}
 
 
 def warn(text: str) -> None:

@@ -19,8 +19,9 @@ def duration(seconds: float) -> str:
 class StepProgress:
     """Shows steps done, what is worth watching, and the time left."""
 
-    def __init__(self, title: str, total: int, done: int = 0) -> None:
+    def __init__(self, title: str, total: int, done: int = 0, *, shown: bool = True) -> None:
         self.console = Console(stderr=True)
+        self.console.quiet = not shown
         self.title, self.total, self.done = title, total, done
         self.started, self.started_at = time.monotonic(), done
         self.bar = Progress(
@@ -47,6 +48,11 @@ class StepProgress:
         """Count steps done."""
         self.done += count
         self.bar.update(self.task, completed=self.done)
+
+    def go_back_to(self, done: int, why: str) -> None:
+        """Count from a smaller number again, and say why."""
+        self.advance(done - self.done)
+        self.say(why)
 
     def count_images(self, count: int) -> None:
         """Count images done, and note their rate at each tenth of them."""

@@ -20,10 +20,15 @@ def provenance() -> dict[str, Any]:
     return {
         "command": shlex.join(["resnetkit", *sys.argv[1:]]),
         "commit": commit(),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "versions": versions(),
         "machine": machine(),
         "time": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
 def commit() -> str | None:
@@ -47,6 +52,16 @@ def machine() -> dict[str, Any]:
 def usable_cores() -> int:
     """Return how many cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def local_processes() -> int:
+    """Return how many processes of the run torchrun started on this machine."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+
+
+def cores_of_process() -> int:
+    """Return how many cores are this process's share of those that may be used."""
+    return max(1, usable_cores() // local_processes())
 
 
 def processor() -> str:

@@ -300,6 +300,7 @@ class Recipe:
     amp: Amp | None = None
     average_weights: AverageWeights | None = None
     val_images: int = 0  # taken from train and evaluated while training; 0: the test images are
+    on_nan: Literal["stop", "rewind"] = "stop"  # rewind: to the last saved state, with half the rate from there on
     seed: int = 0
     channels_last: bool = True
     compile: bool = False  # torch.compile

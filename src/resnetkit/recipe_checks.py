@@ -54,6 +54,8 @@ def contradictions(recipe: Recipe) -> list[str]:
         found.append("amp.loss_scale: expected null, bfloat16 needs no scale")
     if isinstance(recipe.optim, Sgd) and recipe.optim.nesterov and recipe.optim.momentum == 0:
         found.append("optim.nesterov: expected a momentum above 0, got momentum 0")
+    if recipe.sync_batchnorm and recipe.precise_bn_images:
+        found.append("precise_bn_images: expected 0 beside sync_batchnorm, whose statistics are of all devices already")
     chances = sum(mix.probability for mix in recipe.mix)
     if chances > 1 + 1e-9:
         found.append(f"mix: expected probabilities that sum to 1 or less, got {chances:g}")

@@ -40,21 +40,27 @@ class Tally:
 def train_step(training: Training, batch: Batch, step: int) -> Tally:
     """Do one optimizer step, in micro-batches; returns what the weights before it made of the batch.
 
-    Micro-batch k is every `devices`-th image from the k-th on: what device k of the recipe would have had.
+    Micro-batch k is every `devices`-th image from the k-th on: what device k of the recipe would have had.  Of several
+    processes each takes its share of them; gradients and tally are then summed.
     """
     training.model.train()
     training.optimizer.zero_grad(set_to_none=True)
-    tally = Tally(images=len(batch.labels))
-    for part, (plain_images, labels) in enumerate(microbatches(training, batch)):
-        seed_forward(training.recipe.seed, step, part)
-        images, targets = mixed(training, plain_images, labels, step, part)
-        with autocast(training):
-            logits = training.forward(images)
-        loss = training.loss(logits.float() if training.recipe.amp else logits, targets)
-        training.scaler.scale(loss * (len(labels) / tally.images)).backward()  # type: ignore[no-untyped-call]
+    training.together.begin()
+    tally, own = Tally(images=len(batch.indices)), own_parts(training, batch)
+    for part, (plain_images, labels) in zip(own, microbatches(training, batch), strict=True):
+        with training.together.pass_of(part, is_last=part == own[-1]):
+            seed_forward(training.recipe.seed, step, part)
+            images, targets = mixed(training, plain_images, labels, step, part)
+            with autocast(training):
+                logits = training.forward(images)
+            loss = training.loss(logits.float() if training.recipe.amp else logits, targets)
+            training.scaler.scale(loss * (len(labels) / tally.images)).backward()  # type: ignore[no-untyped-call]
         tally.loss_sum += loss.item() * len(labels)
         wanted = targets.argmax(1) if targets.is_floating_point() else targets
         tally.correct += int((logits.detach().argmax(1) == wanted).sum())
+    training.together.finish(count_parts(training, batch))
+    tally.loss_sum, correct = training.processes.sums(tally.loss_sum, tally.correct)
+    tally.correct = int(correct)
     if not np.isfinite(tally.loss_sum):
         raise NonFiniteLoss(*describe_bad_batch(training, batch.indices, step, tally.loss_sum))
     take_step(training)
@@ -63,13 +69,23 @@ def train_step(training: Training, batch: Batch, step: int) -> Tally:
     return tally
 
 
+def count_parts(training: Training, batch: Batch) -> int:
+    """Return how many micro-batches a batch has, of all processes: a small last one may have fewer than others."""
+    return min(training.recipe.devices, len(batch.indices))
+
+
+def own_parts(training: Training, batch: Batch) -> range:
+    """Return the numbers of this process's micro-batches."""
+    return range(training.processes.rank, count_parts(training, batch), training.processes.size)
+
+
 def microbatches(training: Training, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield the images and labels of each micro-batch, on the training's device."""
+    """Yield the images and labels of each of this process's micro-batches, on the training's device."""
     layout = torch.channels_last if training.recipe.channels_last else torch.contiguous_format
-    parts = min(training.recipe.devices, len(batch.labels))
-    for part in range(parts):
-        images = batch.images[part::parts].to(training.device)
-        yield images.contiguous(memory_format=layout), batch.labels[part::parts].to(training.device)
+    parts = len(own_parts(training, batch))
+    for place in range(parts):  # of a share's images, too, a micro-batch is every so many-th
+        images = batch.images[place::parts].to(training.device)
+        yield images.contiguous(memory_format=layout), batch.labels[place::parts].to(training.device)
 
 
 def mixed(training: Training, images: Tensor, labels: Tensor, step: int, part: int) -> tuple[Tensor, Tensor]:
@@ -105,10 +121,11 @@ def seed_forward(seed: int, step: int, part: int) -> None:
 def describe_bad_batch(training: Training, indices: NDArray[np.int64], step: int, loss: float) -> tuple[str, ...]:
     """Say where a loss stopped being finite."""
     epoch, position = divmod(step, training.feed.batches.steps_per_epoch)
-    named = ", ".join(map(str, indices[:NAMED_IMAGES]))
+    named = ", ".join(training.feed.name_of(int(index)) for index in indices[:NAMED_IMAGES])
     return (
         f"the loss is {loss} at step {step}",
         f"got it from batch {position} of epoch {epoch}: training images {named}, ... ({len(indices)} in all)",
-        f"at learning rate {training.lr_at(step):g}; this step did not change the weights",
-        "next: a new run with a smaller rate or a warm-up, as --set optim.lr=...; what was saved before is whole",
+        f"at learning rate {training.lr_of(step):g}; this step did not change the weights",
+        "next: a new run with a smaller rate or a warm-up, as --set optim.lr=..., or one with --on-nan rewind; "
+        "what was saved before is whole",
     )

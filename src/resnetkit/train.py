@@ -23,23 +23,26 @@ from resnetkit import checkpoint
 from resnetkit.assemble import Training, assemble
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
-from resnetkit.errors import BadRequest, Interrupted
+from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.feed import Dataset
 from resnetkit.home import write_json
 from resnetkit.interrupt import StopSignals
-from resnetkit.journal import Event, Journal, numerics, opened, state_to_go_on_from
+from resnetkit.journal import Event, Journal, numerics, opened, state_to_go_on_from, writing
 from resnetkit.memory import keep_freed_memory
 from resnetkit.models.batchnorm import take_precise_statistics
+from resnetkit.processes import ALONE, Processes
 from resnetkit.progress import StepProgress
-from resnetkit.provenance import provenance
+from resnetkit.provenance import provenance, versions
 from resnetkit.recipe import Plateau, Recipe
 from resnetkit.schedule import after_evaluation
-from resnetkit.step import Tally, microbatches, seed_forward, train_step
+from resnetkit.step import Tally, count_parts, microbatches, own_parts, seed_forward, train_step
 from resnetkit.training_state import restore, training_facts, training_tensors
 from resnetkit.weights_file import metadata_of
 
 SHOWN_MISTAKES = 24  # how many mistakes the report shows
+REWIND_FACTOR = 0.5  # of the rate, each time a run goes back
+SMALLEST_REWIND_FACTOR = 1 / 32  # a run that needs a smaller rate yet has another fault
 
 
 def train(
@@ -49,6 +52,7 @@ def train(
     *,
     resume: bool = False,
     device: torch.device | None = None,  # CPU
+    processes: Processes = ALONE,  # that share the work; each calls this
     max_steps: int | None = None,  # stop, with the state saved, when this many steps are done
     on_event: Callable[[Event], None] = lambda event: None,  # a tracker; gets what metrics.jsonl gets
 ) -> Evaluation | None:
@@ -59,20 +63,26 @@ def train(
     where = device or torch.device("cpu")
     with deterministic(), StopSignals() as signals:
         keep_freed_memory()
-        training = assemble(recipe, dataset, where, goes_on=resume and checkpoint.has_state(run))
-        with closing(training.feed.batches), opened(recipe, run, resume):
-            state = state_to_go_on_from(run, dataset.sha256, where) if resume else None
+        processes.refuse_differences({"data": dataset.sha256, "versions": versions()})
+        goes_on = processes.on_first(lambda: resume and checkpoint.has_state(run))
+        training = assemble(recipe, dataset, where, processes, goes_on=goes_on)
+        with closing(training.feed.batches), opened(recipe, run, resume, processes):
+            state = state_to_go_on_from(run, dataset.sha256, where, processes) if resume else None
             first_step, tally, seconds = 0, Tally(), 0.0
             if state:
                 restore(training, state.tensors, state.facts)
                 first_step, tally, seconds = state.step, Tally(**state.facts["tally"]), state.facts["seconds"]
+            elif processes.size > 1:
+                training.model.load_state_dict(processes.share_tensors(training.model.state_dict()))
             last_step = min(training.total_steps, max_steps or training.total_steps)
             if last_step < first_step:
                 raise BadRequest(f"max_steps is {last_step}, the run has done {first_step} steps already")
-            journal = Journal(run, on_event, time.perf_counter() - seconds, signals)
-            facts = {"seed": recipe.seed, "data_sha256": dataset.sha256, "numerics": numerics(where)} | provenance()
-            facts |= {"init_sha256": training.init_sha256} if training.init_sha256 else {}
+            journal = Journal(run, on_event, time.perf_counter() - seconds, signals, processes)
+            facts = {"seed": recipe.seed, "data_sha256": dataset.sha256, "numerics": numerics(where, processes.size)}
+            facts |= provenance() | ({"init_sha256": training.init_sha256} if training.init_sha256 else {})
             journal.log({"event": "resume" if state else "start", "step": first_step} | facts)
+            if recipe.on_nan == "rewind" and not state:
+                save(training, journal, 0, tally)
             run_steps(training, journal, first_step, last_step, tally)
             return finish(training, dataset, journal) if last_step == training.total_steps else None
 
@@ -94,7 +104,8 @@ def deterministic() -> Iterator[None]:
 def run_steps(training: Training, journal: Journal, first_step: int, last_step: int, tally: Tally) -> None:
     """Train from `first_step` to `last_step`: the loop."""
     recipe, per_epoch = training.recipe, training.feed.batches.steps_per_epoch
-    with StepProgress(recipe.name, training.total_steps, first_step) as progress:
+    shown = training.processes.is_first
+    with StepProgress(recipe.name, training.total_steps, first_step, shown=shown) as progress:
 
         def evaluate_heldout(done: int) -> None:
             stop = partial(stop_if_asked, training, journal, done, tally)
@@ -103,16 +114,21 @@ def run_steps(training: Training, journal: Journal, first_step: int, last_step: 
             journal.log({"event": "eval", "step": done, "split": training.feed.heldout_name} | figures(outcome))
             progress.say(f"step {done}: {training.feed.heldout_name} top-1 {100 * outcome.top1:.2f} %")
 
-        lap_seconds, lap_images = 0.0, 0
-        for step in range(first_step, last_step):
+        lap_seconds, lap_images, step = 0.0, 0, first_step
+        while step < last_step:
             if eval_is_due(training, step):
                 evaluate_heldout(step)
             started = time.perf_counter()
-            lr = set_lr(training.optimizer, training.lr_at(step) * training.plateau.factor)
-            step_tally = train_step(training, training.feed.batches.at(step), step)
+            lr = set_lr(training.optimizer, training.lr_of(step))
+            try:
+                step_tally = train_step(training, training.feed.batches.at(step), step)
+            except NonFiniteLoss as error:
+                step, tally = rewind(training, journal, step, error)
+                progress.go_back_to(step, f"{error.what}: back to step {step}, half the rate")
+                continue
             tally.add(step_tally)
             lap_seconds, lap_images = lap_seconds + time.perf_counter() - started, lap_images + step_tally.images
-            done = step + 1
+            done = step = step + 1
             progress.advance()
             if done % recipe.log_every_steps == 0 or done == training.total_steps:
                 rate, loss, top1 = lap_images / lap_seconds, tally.loss_sum / tally.images, tally.correct / tally.images
@@ -129,7 +145,7 @@ def run_steps(training: Training, journal: Journal, first_step: int, last_step: 
 
 def stop_if_asked(training: Training, journal: Journal, done: int, tally: Tally, images: int = 0) -> None:
     """Save and raise Interrupted if a signal came; may be called after each batch (of `images`) of an evaluation."""
-    number = journal.signals.received
+    number = journal.signal()
     if number is not None:
         save(training, journal, done, tally)
         what = f"stopped by a signal after step {done} of {training.total_steps}; the state is saved"
@@ -150,38 +166,69 @@ def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> float:
 
 
 def save(training: Training, journal: Journal, done: int, tally: Tally) -> None:
-    """Save all that the next step needs, `done` steps into the run."""
-    checkpoint.sync_events(journal.run)  # the state counts them as written
+    """Save all that the next step needs, `done` steps into the run: the first process does, the others wait for it."""
     facts = {
         "tally": asdict(tally),
         "data_sha256": training.feed.data_sha256,
-        "numerics": numerics(training.device),
+        "numerics": numerics(training.device, training.processes.size),
         "seconds": journal.seconds(),
     } | training_facts(training)
-    checkpoint.save_state(journal.run, checkpoint.State(done, training_tensors(training), facts))
+
+    def write() -> None:
+        with writing(journal.run, f"the state of step {done}"):
+            checkpoint.sync_events(journal.run)  # the state counts them as written
+            checkpoint.save_state(journal.run, checkpoint.State(done, training_tensors(training), facts))
+
+    training.processes.on_first(write)
+
+
+def rewind(training: Training, journal: Journal, step: int, error: NonFiniteLoss) -> tuple[int, Tally]:
+    """Go back to the state saved last and halve the rate from there on; raise the error where the recipe says stop.
+
+    A resumed run does all of it again in the same way.
+    """
+    factor = training.rewound_factor * REWIND_FACTOR
+    if training.recipe.on_nan == "stop" or factor < SMALLEST_REWIND_FACTOR:
+        raise error
+    state = state_to_go_on_from(journal.run, training.feed.data_sha256, training.device, training.processes)
+    assert state, "a run that may go back saves a state before its first step"
+    restore(training, state.tensors, state.facts)
+    training.rewound_factor = factor
+    journal.log({"event": "rewind", "step": state.step, "from_step": step, "lr_factor": factor, "why": str(error)})
+    return state.step, Tally(**state.facts["tally"])
 
 
 def evaluate_kept(
     training: Training, split: Split | PhotoSplit, done: int, on_batch: Callable[[int], None] = lambda count: None
 ) -> Evaluation:
     """Evaluate the weights that would be kept if the run ended now, after `done` steps."""
+    processes = training.processes
     if training.recipe.precise_bn_images:
         seed_forward(training.recipe.seed, done, 0)
-        take_precise_statistics(training.kept_model, recent_images(training, done))
+        sum_up = processes.sum if processes.size > 1 else None
+        take_precise_statistics(training.kept_model, recent_images(training, done), sum_up)
     return evaluate(
-        training.kept_model, split, preprocess=training.feed.preprocess, device=training.device, on_batch=on_batch
+        training.kept_model,
+        split,
+        preprocess=training.feed.preprocess,
+        device=training.device,
+        on_batch=on_batch,
+        processes=processes,
     )
 
 
 def recent_images(training: Training, done: int) -> Iterator[Tensor]:
-    """Yield the micro-batches of the last steps, as many images as precise statistics are taken of."""
+    """Yield this process's micro-batches of the last steps, as many images as precise statistics are taken of."""
     batches = math.ceil(training.recipe.precise_bn_images / training.recipe.batch_size)
     left = training.recipe.precise_bn_images
     for step in range(max(done - batches, 0), done):
-        for images, _ in microbatches(training, training.feed.batches.at(step)):
-            if left > 0:
-                left -= len(images)
-                yield images
+        batch = training.feed.batches.at(step)
+        own = dict(zip(own_parts(training, batch), microbatches(training, batch), strict=True))
+        parts = count_parts(training, batch)
+        for part in range(parts):
+            if left > 0 and part in own:
+                yield own[part][0]
+            left -= len(batch.indices[part::parts])
 
 
 def heed(training: Training, outcome: Evaluation) -> None:
@@ -213,10 +260,26 @@ def finish(training: Training, dataset: Dataset, journal: Journal) -> Evaluation
         "data": {"name": dataset.name, "sha256": dataset.sha256},
         "metrics": {f"{dataset.name} test": figures(outcome)},
         "license": None,  # the run's owner decides
-        "origin": origin(recipe, journal.run),
+        "origin": training.processes.on_first(lambda: origin(recipe, journal.run)),
     }
     metadata = metadata_of(training.model.arch, training.feed.preprocess, dataset.class_names, about)
-    sha256 = checkpoint.save_weights(journal.run / checkpoint.WEIGHTS, training.kept_model.state_dict(), metadata)
+
+    def keep() -> str:
+        with writing(journal.run, "the weights"):
+            return keep_outcome(training, dataset, journal, outcome, metadata)
+
+    sha256 = training.processes.on_first(keep)
+    told = {"weights_sha256": sha256, "seconds": journal.seconds()} | figures(outcome)
+    journal.log({"event": "test", "step": training.total_steps} | told)
+    return outcome
+
+
+def keep_outcome(
+    training: Training, dataset: Dataset, journal: Journal, outcome: Evaluation, metadata: dict[str, Any]
+) -> str:
+    """Write the weights and evaluation.json; returns the SHA-256 of the weights file."""
+    recipe, weights = training.recipe, training.kept_model.state_dict()
+    sha256 = checkpoint.save_weights(journal.run / checkpoint.WEIGHTS, weights, metadata)
     facts = {
         "recipe": recipe.name,
         "seed": recipe.seed,
@@ -227,6 +290,4 @@ def finish(training: Training, dataset: Dataset, journal: Journal) -> Evaluation
         "provenance": provenance(),
     }
     write_json(journal.run / checkpoint.EVALUATION, outcome.to_json(dataset.class_names) | facts)
-    told = {"weights_sha256": sha256, "seconds": journal.seconds()} | figures(outcome)
-    journal.log({"event": "test", "step": training.total_steps} | told)
-    return outcome
+    return sha256

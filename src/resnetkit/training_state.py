@@ -24,7 +24,11 @@ def training_tensors(training: Training) -> dict[str, Tensor]:
 
 def training_facts(training: Training) -> dict[str, Any]:
     """Gather the numbers that change, as JSON data."""
-    return {"scaler": training.scaler.state_dict(), "plateau": asdict(training.plateau)}
+    return {
+        "scaler": training.scaler.state_dict(),
+        "plateau": asdict(training.plateau),
+        "rewound_factor": training.rewound_factor,
+    }
 
 
 def restore(training: Training, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -40,6 +44,7 @@ def restore(training: Training, tensors: dict[str, Tensor], facts: dict[str, Any
     if training.scaler.is_enabled():
         training.scaler.load_state_dict(facts["scaler"])
     training.plateau = PlateauState(**facts["plateau"])
+    training.rewound_factor = facts.get("rewound_factor", 1.0)  # a state of an earlier version has none
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from resnetkit import checkpoint
 from resnetkit.batch_plan import fit
@@ -19,8 +22,10 @@ from resnetkit.errors import BadRequest, ResnetkitError
 from resnetkit.home import read_json
 from resnetkit.journal import warn
 from resnetkit.printing import OUT, print_run
+from resnetkit.processes import Processes, joined, local_device
 from resnetkit.progress import duration
 from resnetkit.recipe import Recipe
+from resnetkit.recipe_json import read_recipe, recipe_differences, recipe_to_json
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
 from resnetkit.tracking import tensorboard_writer
@@ -32,77 +37,140 @@ def train(
     data: str | None,
     out: str | None,
     resume: bool,
+    auto_resume: bool,
     init_from: str | None,
     seed: int | None,
+    on_nan: str | None,
     max_steps: int | None,
     max_microbatch: int | None,
     tensorboard: bool,
+    timeout: int | None,
     overrides: list[str],
     device: str | None,
 ) -> int:
-    """Train, evaluate and report."""
+    """Train, evaluate and report, in one process or in those that torchrun started."""
     if init_from and Path(init_from).exists():
         init_from = str(Path(init_from).resolve())  # resumed from any folder
-    given = {"data": data, "init_from": init_from, "seed": seed}
+    given = {"data": data, "init_from": init_from, "seed": seed, "on_nan": on_nan}
     extra = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
-    chosen, run = choose_run(recipe, out, resume, [*overrides, *extra])
-    if chosen.data not in OFFICIAL_SIZES:
-        chosen = replace(chosen, data=str(Path(chosen.data).resolve()))  # resumed from any folder
-    if resume:
-        if max_microbatch is not None:
-            raise BadRequest("--max-microbatch: a run goes on in the micro-batches that it was started with")
-        device = device or device_of(run)
-    else:
-        checkpoint.refuse_used(run)
-    track = tensorboard_writer(run) if tensorboard else lambda event: None
-    where = choose_device(device)
-    dataset = open_data(chosen.data)
-    OUT.print(f"{chosen.name} on {chosen.data}, {where}, into {run}")
-    for note in dataset.notes if isinstance(dataset, PhotoDataset) else ():
-        warn(note)
-    if chosen.init_from and not resume:
-        OUT.print(f"starts from {chosen.init_from}: every tensor but the head, fc, which is new")
-    if not resume:
-        chosen = fitted(chosen, max_microbatch)
-    for line in recipe_cost(chosen, len(dataset.train), len(dataset.class_names)).lines():
+    if resume and out and not device:
+        device = device_of(Path(out))
+    where = local_device(choose_device(device))
+    with joined(where, timeout) as processes:
+        OUT.quiet = not processes.is_first
+
+        def choose() -> dict[str, Any]:
+            if processes.size > 1 and out is None:
+                raise BadRequest("expected --out RUN: several processes write one run directory")
+            words = [*overrides, *extra]
+            if auto_resume and is_started(out):
+                return choose_again(recipe, Path(str(out)), words, max_microbatch).to_json()
+            return choose_run(recipe, out, resume, words, max_microbatch, processes.size).to_json()
+
+        chosen = Chosen.from_json(processes.on_first(choose))
+        return train_chosen(chosen, where, processes, max_steps, tensorboard)
+
+
+def train_chosen(
+    chosen: Chosen, where: torch.device, processes: Processes, max_steps: int | None, tensorboard: bool
+) -> int:
+    """Open the data, train, and report."""
+    recipe, run = chosen.recipe, chosen.run
+    track = tensorboard_writer(run) if tensorboard and processes.is_first else lambda event: None
+    dataset = open_data(recipe.data)
+    OUT.print(f"{recipe.name} on {recipe.data}, {where}, into {run}")
+    if processes.size > 1:
+        OUT.print(f"{processes.size} processes, {torch.get_num_threads()} threads each")
+    for note in chosen.notes:
+        OUT.print(note)
+    warnings = (*(dataset.notes if isinstance(dataset, PhotoDataset) else ()), *chosen.warnings)
+    for warning in warnings if processes.is_first else ():
+        warn(warning)
+    for line in recipe_cost(recipe, len(dataset.train), len(dataset.class_names)).lines():
         OUT.print(line)
     started = time.monotonic()
-    outcome = train_run(chosen, dataset, run, resume=resume, device=where, max_steps=max_steps, on_event=track)
+    outcome = train_run(recipe, dataset, run, resume=chosen.resume, device=where, processes=processes,
+                        max_steps=max_steps, on_event=track)  # fmt: skip
     if outcome is None:
         OUT.print(f"stopped after step {max_steps}, as asked; next: resnetkit train --resume --out {run}")
         return 0
     OUT.print(f"trained and evaluated in {duration(time.monotonic() - started)}")
-    write_report(run, dataset.test.read)
-    print_run(run, outcome.top1)
+    if processes.is_first:
+        write_report(run, dataset.test.read)
+        print_run(run, outcome.top1)
     return 0
 
 
-def fitted(recipe: Recipe, max_microbatch: int | None) -> Recipe:
-    """Return the recipe as this one device runs it, and say what that changes."""
-    plan = fit(recipe, devices=1, max_microbatch=max_microbatch)
-    for reason in plan.reasons:
-        OUT.print(reason)
-    for warning in plan.warnings:
-        warn(warning)
-    return plan.recipe
+@dataclass(frozen=True)
+class Chosen:
+    """What a command was found to mean: the first process finds it, all follow it."""
+
+    recipe: Recipe
+    run: Path
+    resume: bool
+    notes: tuple[str, ...] = ()  # how this machine runs the recipe
+    warnings: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON data."""
+        return vars(self) | {"recipe": recipe_to_json(self.recipe), "run": str(self.run)}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Chosen:
+        """Return what `to_json` wrote."""
+        return cls(**data | {"recipe": read_recipe(data["recipe"]), "run": Path(data["run"])})
 
 
-def choose_run(recipe: str | None, out: str | None, resume: bool, overrides: list[str]) -> tuple[Recipe, Path]:
-    """Return the recipe and the run directory that the arguments name."""
+def choose_run(
+    recipe: str | None, out: str | None, resume: bool, overrides: list[str], max_microbatch: int | None, processes: int
+) -> Chosen:
+    """Return the recipe and the run directory that the arguments name, a new one or one to go on with."""
     if resume:
         if out is None:
             raise BadRequest("--resume: expected --out RUN, the run to go on with")
+        if max_microbatch is not None:
+            raise BadRequest("--max-microbatch: a run goes on in the micro-batches that it was started with")
         run = Path(out)
         stored = checkpoint.run_recipe(run)
-        return load_recipe(recipe or str(run / checkpoint.RECIPE), overrides) if recipe or overrides else stored, run
+        named = load_recipe(recipe or str(run / checkpoint.RECIPE), overrides) if recipe or overrides else stored
+        return Chosen(with_whole_path(named), run, resume=True)
     if recipe is None:
         raise BadRequest("train: expected a recipe", "next: resnetkit train quickstart, or --resume --out RUN")
-    chosen = load_recipe(recipe, overrides)
-    return chosen, Path(out) if out else free_run(chosen.name)
+    chosen = with_whole_path(load_recipe(recipe, overrides))
+    run = Path(out) if out else free_run(chosen.name)
+    checkpoint.refuse_used(run)
+    plan = fit(chosen, devices=processes, max_microbatch=max_microbatch)
+    start = (f"starts from {chosen.init_from}: every tensor but the head, fc, which is new",) * bool(chosen.init_from)
+    return Chosen(plan.recipe, run, False, (*start, *plan.reasons), plan.warnings)
+
+
+def choose_again(recipe: str | None, run: Path, overrides: list[str], max_microbatch: int | None) -> Chosen:
+    """Return the run that the same command started before, to go on with; BadRequest where it was another command."""
+    stored = checkpoint.run_recipe(run)
+    if recipe is not None:
+        started = next((event for event in checkpoint.read_events(run) if event["event"] == "start"), None)
+        processes = int(started["numerics"].get("processes", 1)) if started else 1
+        same = fit(with_whole_path(load_recipe(recipe, overrides)), devices=processes, max_microbatch=max_microbatch)
+        differences = recipe_differences(stored, same.recipe) if started else []
+        if differences:
+            raise BadRequest(f"{run} was started with another recipe", *differences, "next: give another --out")
+    return Chosen(stored, run, resume=True)
+
+
+def is_started(out: str | None) -> bool:
+    """Say whether a run was started in a directory."""
+    return out is not None and (Path(out) / checkpoint.RECIPE).is_file()
+
+
+def with_whole_path(recipe: Recipe) -> Recipe:
+    """Return a recipe whose data, where it is a folder, is found from any other."""
+    return recipe if recipe.data in OFFICIAL_SIZES else replace(recipe, data=str(Path(recipe.data).resolve()))
 
 
 def device_of(run: Path) -> str | None:
     """Return the device that a run was on last, where it says so."""
+    if not (run / checkpoint.METRICS).is_file():
+        return None
     known = [event["numerics"]["device"] for event in checkpoint.read_events(run) if "numerics" in event]
     return known[-1] if known else None
 

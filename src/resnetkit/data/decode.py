@@ -87,9 +87,12 @@ def jpeg_pixels(image: Image.Image, data: bytes) -> NDArray[np.uint8] | None:
     if image.format not in JPEGS or image.mode not in PIXEL_FORMATS:
         return None
     try:
-        return simplejpeg.decode_jpeg(data, PIXEL_FORMATS[image.mode], fastdct=False, fastupsample=False)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, PIXEL_FORMATS[image.mode], fastdct=False, fastupsample=False
+        )
     except ValueError:
         return None
+    return pixels
 
 
 def as_image(pixels: NDArray[np.uint8]) -> Image.Image:

@@ -17,12 +17,31 @@ Order = Callable[[int], NDArray[np.int64]]  # of an epoch: the images in order, 
 
 
 @dataclass(frozen=True)
+class Share:
+    """Which images of a batch are a process's: its micro-batches are every `size`-th from the `rank`-th on.
+
+    Micro-batch k of a batch is every `microbatches`-th image from the k-th on.
+    """
+
+    rank: int = 0
+    size: int = 1
+    microbatches: int = 1
+
+    def rows(self, count: int) -> NDArray[np.int64]:
+        """Return the places in a batch of `count` images."""
+        return np.flatnonzero(np.arange(count) % self.microbatches % self.size == self.rank)
+
+
+WHOLE = Share()
+
+
+@dataclass(frozen=True)
 class Batch:
-    """Images of one step, ready for the model."""
+    """Images of one step, ready for the model: a process's share of them."""
 
     images: Tensor  # float32 [N, C, H, W]
     labels: Tensor  # int64 [N]
-    indices: NDArray[np.int64]  # positions in the training set [N]
+    indices: NDArray[np.int64]  # positions in the training set of the whole batch, of all processes
 
 
 class Batches(Protocol):
@@ -60,8 +79,9 @@ class MemoryBatches:
         normalize: Callable[[Tensor], Tensor],  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
         augmentations: Sequence[Augmentation] = (),
         normalize_first: bool = False,  # before augmentation: padding is then the mean, not black
+        share: Share = WHOLE,
     ) -> None:
-        self.images, self.labels = images, labels
+        self.images, self.labels, self.share = images, labels, share
         self.order, self.batch_size, self.seed = order, batch_size, seed
         self.normalize, self.normalize_first = normalize, normalize_first
         self.augmentations = tuple(augmentations)
@@ -74,7 +94,8 @@ class MemoryBatches:
         """Return the batch of `step`, counted from 0 over all epochs."""
         epoch, position = divmod(step, self.steps_per_epoch)
         self._enter(epoch)
-        indices = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        everywhere = self._order[position * self.batch_size : (position + 1) * self.batch_size]
+        indices = everywhere[self.share.rows(len(everywhere))]
         images = self.images[indices]
         if self.normalize_first:
             images = self.normalize(torch.from_numpy(images)).permute(0, 2, 3, 1).numpy()
@@ -82,7 +103,7 @@ class MemoryBatches:
             images = augmentation.apply(images, draws[indices])
         batch = torch.from_numpy(np.ascontiguousarray(images))
         inputs = batch.permute(0, 3, 1, 2) if self.normalize_first else self.normalize(batch)
-        return Batch(inputs, torch.from_numpy(self.labels[indices].astype(np.int64)), indices)
+        return Batch(inputs, torch.from_numpy(self.labels[indices].astype(np.int64)), everywhere)
 
     def close(self) -> None:
         """Do nothing: batches are made when they are asked for."""

@@ -16,12 +16,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnetkit.data.loader import Batch, Order
+from resnetkit.data.loader import WHOLE, Batch, Order, Share
 from resnetkit.data.photo_transforms import PhotoTransform
 from resnetkit.data.resize import Pixels, view
 from resnetkit.data.transforms import random_stream
 from resnetkit.errors import BadRequest
-from resnetkit.provenance import usable_cores
+from resnetkit.provenance import cores_of_process
 from resnetkit.recipe import ResizeFamily
 
 PHOTO = 4_000_000  # the random streams of photos; those of step.py and the order have other numbers
@@ -60,14 +60,16 @@ class PhotoBatches:
         image_size: int,
         normalize: Callable[[Tensor], Tensor],  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
         seed: int,
-        threads: int | None = None,  # None: one for each usable core
+        threads: int | None = None,  # None: one for each core of this process
+        share: Share = WHOLE,
     ) -> None:
+        self.share = share
         self.read, self.labels, self.order = read, labels, order
         self.steps_per_epoch, self.batch_size = steps_per_epoch, batch_size
         self.transforms, self.image_size = tuple(transforms), image_size
         self.normalize, self.seed = normalize, seed
         self._pool = photo_threads(threads)
-        self._epoch_order: tuple[int, NDArray[np.int64]] | None = None
+        self._orders: dict[int, NDArray[np.int64]] = {}  # by epoch
         self._next: tuple[int, Pending] | None = None  # the step that is prepared ahead
 
     def at(self, step: int) -> Batch:
@@ -84,8 +86,8 @@ class PhotoBatches:
             ready[1].cancel()
             self._discard()
             raise
-        indices = ready[1].indices
-        return Batch(self.normalize(torch.from_numpy(images)), torch.from_numpy(self.labels[indices]), indices)
+        labels = torch.from_numpy(self.labels[ready[1].indices])
+        return Batch(self.normalize(torch.from_numpy(images)), labels, self._indices_at(step))
 
     def close(self) -> None:
         """Discard what is prepared and stop the threads."""
@@ -106,20 +108,24 @@ class PhotoBatches:
     def _prepare(self, step: int) -> Pending:
         """Start to prepare a step's batch."""
         epoch, place = divmod(step, self.steps_per_epoch)
-        first = place * self.batch_size
-        indices = self._indices_of(epoch)[first : first + self.batch_size]
-        assert len(indices), f"step {place} of an epoch of {self.steps_per_epoch} steps has no images"
+        everywhere = self._indices_at(step)
+        rows = self.share.rows(len(everywhere))
+        indices, positions = everywhere[rows], place * self.batch_size + rows
 
         def show(row: int) -> Pixels:
-            return self._change(epoch, first + row, int(indices[row]))
+            return self._change(epoch, int(positions[row]), int(indices[row]))
 
         return Pending(self._pool, show, indices, self.image_size)
 
-    def _indices_of(self, epoch: int) -> NDArray[np.int64]:
-        """Return the order of an epoch, drawn once."""
-        if self._epoch_order is None or self._epoch_order[0] != epoch:
-            self._epoch_order = epoch, self.order(epoch)
-        return self._epoch_order[1]
+    def _indices_at(self, step: int) -> NDArray[np.int64]:
+        """Return the photos of a step, of all processes; an epoch's order is drawn once, that before it is kept."""
+        epoch, place = divmod(step, self.steps_per_epoch)
+        if epoch not in self._orders:
+            self._orders = {known: order for known, order in self._orders.items() if known == epoch - 1}
+            self._orders[epoch] = self.order(epoch)
+        indices = self._orders[epoch][place * self.batch_size : (place + 1) * self.batch_size]
+        assert len(indices), f"step {place} of an epoch of {self.steps_per_epoch} steps has no images"
+        return indices
 
     def _change(self, epoch: int, position: int, index: int) -> Pixels:
         """Read a photo and change it by the random numbers of this visit."""
@@ -159,8 +165,8 @@ class Pending:
 
 
 def photo_threads(threads: int | None) -> ThreadPoolExecutor:
-    """Return threads for photos, by default one for each usable core."""
-    return ThreadPoolExecutor(threads or usable_cores(), thread_name_prefix="photos")
+    """Return threads for photos, by default one for each core of this process."""
+    return ThreadPoolExecutor(threads or cores_of_process(), thread_name_prefix="photos")
 
 
 def view_batches(
@@ -171,7 +177,7 @@ def view_batches(
     family: ResizeFamily,
     keep_ratio: bool,
     batch_size: int = 200,
-    threads: int | None = None,  # None: one for each usable core
+    threads: int | None = None,  # None: one for each core of this process
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
     """Yield what evaluation shows of every photo, once and in order: uint8 [N, crop, crop, 3] and labels [N].
 

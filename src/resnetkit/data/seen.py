@@ -40,9 +40,14 @@ def view_of(preprocess: Preprocess) -> ViewArguments:
     }
 
 
+def batch_size_for(preprocess: Preprocess) -> int:
+    """Return how many images of this size are best evaluated at once."""
+    return LARGE_BATCH if preprocess.image_size <= SMALL else SMALL_BATCH
+
+
 def seen(split: Split | PhotoSplit, preprocess: Preprocess, batch_size: int | None = None) -> Seen:
     """Yield batches of a split in its order, resized and cropped as the weights' preprocessing says."""
-    batch_size = batch_size or (LARGE_BATCH if preprocess.image_size <= SMALL else SMALL_BATCH)
+    batch_size = batch_size or batch_size_for(preprocess)
     size = preprocess.image_size
     as_it_is = isinstance(split, Split) and {split.images.shape[1], preprocess.resize_size or size} == {size}
     if not isinstance(split, Split) or not as_it_is:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import torch
@@ -73,9 +73,88 @@ def synchronise_batchnorm(model: nn.Module) -> None:
             module.__class__ = SyncBatchNorm2d
 
 
-def take_precise_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+def take_precise_statistics(
+    model: nn.Module, batches: Iterable[Tensor], sum_over_processes: Callable[[Tensor], None] | None = None
+) -> None:
     """Replace BatchNorm's running statistics by the mean of those of `batches`, each float [N, C, H, W].
 
-    The model keeps its mode and its weights (arXiv 2105.07576, section 3: "PreciseBN").
+    The model keeps its mode and its weights (arXiv 2105.07576, section 3: "PreciseBN").  Of several processes each
+    gives its own batches, if it has any, and `sum_over_processes`, which adds up a tensor in place.
     """
-    update_bn(batches, model)
+    own = 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal own
+        for images in batches:
+            own += 1
+            yield images
+
+    update_bn(counted(), model)
+    if sum_over_processes is None:
+        return
+    total = torch.tensor(float(own), device=next(model.parameters()).device)
+    sum_over_processes(total)
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            for values in values_of(module):
+                values.mul_(own / float(total))
+                sum_over_processes(values)
+            count_of(module).fill_(int(total))
+
+
+class RunningStatistics:
+    """BatchNorm's running statistics over processes: those of one that took all micro-batches of a step in turn.
+
+    A running value is a sum: with momentum m, after n micro-batches of statistics s it is
+    (1 - m)^n r + m (1 - m)^(n - 1) s_0 + ... + m s_(n - 1).  Each process keeps its own terms, the first one also that
+    of the past, r, and at the end of a step they are added up.  SyncBatchNorm2d has the same values everywhere already.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.modules = [module for module in model.modules() if type(module) is nn.BatchNorm2d]
+        self._past: list[Tensor] = []  # counts of micro-batches before the step
+        self._taken = 0  # micro-batches of the step that the values are up to
+
+    @torch.no_grad()
+    def begin(self, holds_past: bool) -> None:
+        """Begin a step; of the past, all processes but one forget."""
+        self._past, self._taken = [count_of(module).clone() for module in self.modules], 0
+        if not holds_past:
+            for module in self.modules:
+                for values in values_of(module):
+                    values.zero_()
+
+    @torch.no_grad()
+    def skip_to(self, part: int) -> None:
+        """Let the values fade by the micro-batches of other processes before `part`, which the model takes next."""
+        for module in self.modules:
+            assert module.momentum is not None
+            for values in values_of(module):
+                values.mul_((1.0 - module.momentum) ** (part - self._taken))
+        self._taken = part + 1
+
+    @torch.no_grad()
+    def finish(self, parts: int, sum_over_processes: Callable[[Tensor], None]) -> None:
+        """End a step of so many micro-batches in all."""
+        self.skip_to(parts)
+        every = [values for module in self.modules for values in values_of(module)]
+        if every:
+            flat = torch.cat(every)
+            sum_over_processes(flat)
+            for values, total in zip(every, torch.split(flat, [len(values) for values in every]), strict=True):
+                values.copy_(total)
+        for module, past in zip(self.modules, self._past, strict=True):
+            count_of(module).copy_(past + parts)
+
+
+def values_of(module: nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """Return the running mean and variance [C]."""
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    return module.running_mean, module.running_var
+
+
+def count_of(module: nn.BatchNorm2d) -> Tensor:
+    """Return the count of micro-batches."""
+    assert module.num_batches_tracked is not None
+    return module.num_batches_tracked
