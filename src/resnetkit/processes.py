@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.distributed import PrefixStore, rendezvous  # type: ignore[attr-defined]
 
 from resnetkit.errors import BadRequest, ProcessLost, SaidElsewhere
 from resnetkit.provenance import cores_of_process, local_processes
@@ -165,8 +166,8 @@ def joined(device: torch.device, timeout_seconds: float | None = None) -> Iterat
     import_module("torch.distributed.nn")
     wait = timedelta(seconds=timeout_seconds or TIMEOUT_SECONDS)
     with lost_processes():
-        store, rank, _ = next(dist.rendezvous("env://", timeout=wait))
-        ours = dist.PrefixStore(shared_token(store, rank, size, wait), store)
+        store, rank, _ = next(rendezvous("env://", timeout=wait))
+        ours = PrefixStore(shared_token(store, rank, size, wait), store)
         dist.init_process_group(BACKENDS[device.type], store=ours, rank=rank, world_size=size, timeout=wait)
     try:
         yield Processes(rank, size, device)
