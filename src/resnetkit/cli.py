@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from resnetkit import __version__
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 from resnetkit.interrupt import Terminated, obey_sigterm
+from resnetkit.tracking import TRACKERS
 
 DEBUG = "--debug"
 MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
@@ -173,7 +174,8 @@ def add_train(commands: Commands) -> Parser:
     parser.add_argument("--seed", type=int, metavar="N", help="the same as --set seed=N")
     parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
     add_max_microbatch(parser)
-    parser.add_argument("--tensorboard", action="store_true", help="also write events for TensorBoard into the run")
+    parser.add_argument("--track", nargs="+", choices=tuple(TRACKERS), default=[], metavar="NAME",
+                        help=f"also write events to {', '.join(TRACKERS)}")  # fmt: skip
     add_overrides(parser)
     add_device(parser)
     return parser

@@ -23,7 +23,7 @@ from resnetkit.progress import duration
 from resnetkit.recipe import Recipe
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
-from resnetkit.tracking import tensorboard_writer
+from resnetkit.tracking import trackers
 from resnetkit.train import train as train_run
 
 
@@ -36,7 +36,7 @@ def train(
     seed: int | None,
     max_steps: int | None,
     max_microbatch: int | None,
-    tensorboard: bool,
+    track: list[str],
     overrides: list[str],
     device: str | None,
 ) -> int:
@@ -54,7 +54,6 @@ def train(
         device = device or device_of(run)
     else:
         checkpoint.refuse_used(run)
-    track = tensorboard_writer(run) if tensorboard else lambda event: None
     where = choose_device(device)
     dataset = open_data(chosen.data)
     OUT.print(f"{chosen.name} on {chosen.data}, {where}, into {run}")
@@ -67,7 +66,8 @@ def train(
     for line in recipe_cost(chosen, len(dataset.train), len(dataset.class_names)).lines():
         OUT.print(line)
     started = time.monotonic()
-    outcome = train_run(chosen, dataset, run, resume=resume, device=where, max_steps=max_steps, on_event=track)
+    with trackers(track, run) as on_event:
+        outcome = train_run(chosen, dataset, run, resume=resume, device=where, max_steps=max_steps, on_event=on_event)
     if outcome is None:
         OUT.print(f"stopped after step {max_steps}, as asked; next: resnetkit train --resume --out {run}")
         return 0
