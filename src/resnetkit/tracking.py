@@ -37,6 +37,7 @@ SHOWN = ("loss", "top1", "top5", "lr", "images_per_second")
 PROJECT = "resnetkit"  # MLflow's experiment, W&B's project, where the environment names no other
 WAITING_EVENTS = 10_000  # kept for a tracker that is slow or rests; later ones are dropped
 REST_SECONDS = 300.0  # after an error
+START_SECONDS = 60.0  # to import a library and see whether it is set up
 CLOSE_SECONDS = 8.0  # for all trackers together, at the end of a run
 PARAMS = 100  # MLflow takes so many in one request
 
@@ -106,8 +107,6 @@ class Background:
         while (event := self._waiting.get()) is not None:
             if self._try(self._tracker.track, event):
                 self._taken += 1
-            elif self._ending.is_set():
-                return
             else:
                 self._ending.wait(REST_SECONDS)
         self._try(self._tracker.finish)
@@ -167,7 +166,12 @@ class Apart:
             text=True,
             start_new_session=True,  # Ctrl-C is for the run; and all it started can be stopped with it
         )
-        if refused := self._answer():
+        self._ended = f"the process of {name} ended"
+        impatience = threading.Timer(START_SECONDS, self._process.kill)
+        impatience.start()
+        refused = self._answer()
+        impatience.cancel()
+        if refused:
             self.stop()
             raise BadRequest(*refused)
 
@@ -187,13 +191,13 @@ class Apart:
         """End the process, at once, and those that it started."""
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        with suppress(OSError):  # what was not sent cannot be sent any more
-            self._process.communicate()
+        with suppress(OSError, subprocess.TimeoutExpired):  # what was not sent cannot be sent any more
+            self._process.communicate(timeout=1)
 
     def _answer(self) -> list[str]:
         assert self._process.stdout
         line = self._process.stdout.readline()
-        return list(json.loads(line)) if line else ["its process ended"]
+        return list(json.loads(line)) if line else [self._ended]
 
 
 class Told(Exception):
@@ -242,7 +246,7 @@ def recipe_of(run: Path) -> dict[str, Any]:
 
 def flat(data: Any, name: str = "") -> dict[str, Any]:
     """Return nested JSON data as one table, like optim.lr: 0.1."""
-    inner = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
+    inner = list(data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ())
     if not inner:
         return {name: data}
     return {key: value for part, below in inner for key, value in flat(below, f"{name}.{part}".lstrip(".")).items()}
@@ -342,7 +346,7 @@ def check_mlflow(library: Any) -> None:
 
 
 def check_wandb(library: Any) -> None:
-    """Refuse a machine without a key, or ask for it on a terminal; the server is not asked."""
+    """Refuse a machine without a key; the server is not asked."""
     library.setup(library.Settings(silent=True))  # what matters of it, we say
     try:
         library.login(verify=False)
