@@ -83,20 +83,25 @@ class MlflowClient:
 """
 
 
-def test_events_are_read_back_from_the_run_directory(tmp_path: Path) -> None:
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Return what TensorBoard shows of a folder: (step, value) by name."""
     pytest.importorskip("tensorboard", reason="the extra [track] is not installed")
     from tensorboard.backend.event_processing.event_accumulator import (  # type: ignore[import-untyped]
         EventAccumulator,
     )
 
+    found = EventAccumulator(str(folder)).Reload()
+    return {tag: [(row.step, row.value) for row in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_events_are_read_back_from_the_run_directory(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard", reason="the extra [track] is not installed")
     with trackers(["tensorboard"], tmp_path) as track:
         assert list(tmp_path.iterdir()) == []  # nothing is made before the first event
         for event in EVENTS:
             track(event)
     assert [path.name for path in tmp_path.iterdir()] == ["tensorboard"]
-    found = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
-    scalars = {tag: [(row.step, row.value) for row in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
-    assert scalars == {
+    assert scalars(tmp_path / "tensorboard") == {
         "train/loss": [(50, 1.5), (100, 1.25)],
         "train/lr": [(50, pytest.approx(0.1)), (100, pytest.approx(0.05))],
         "train/top1": [(50, 0.5), (100, 0.75)],
@@ -105,6 +110,8 @@ def test_events_are_read_back_from_the_run_directory(tmp_path: Path) -> None:
         "eval/top5": [(50, 0.75)],
         "eval/loss": [(50, 2)],
     }
+    give(["tensorboard"], tmp_path, [{"event": "resume", "step": 50}, EVENTS[3] | {"loss": 1.0}])
+    assert scalars(tmp_path / "tensorboard")["train/loss"] == [(50, 1.5), (100, 1)]  # done again: there once
 
 
 @pytest.mark.parametrize(

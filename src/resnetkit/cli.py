@@ -175,7 +175,7 @@ def add_train(commands: Commands) -> Parser:
     parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
     add_max_microbatch(parser)
     parser.add_argument("--track", nargs="+", choices=tuple(TRACKERS), default=[], metavar="NAME",
-                        help=f"also write events to {', '.join(TRACKERS)}")  # fmt: skip
+                        help=f"also write events to {', '.join(TRACKERS)}; put it last")  # fmt: skip
     add_overrides(parser)
     add_device(parser)
     return parser
