@@ -141,6 +141,7 @@ def test_without_the_library_the_request_is_refused(
     [
         ("mlflow", "MlflowClient = lambda: 1 / 0\nget_tracking_uri = lambda: 'x:y'", "next: set MLFLOW_TRACKING_URI"),
         ("wandb", "setup = Settings = lambda *a, **b: None\nlogin = lambda verify: 1 / 0", "next: wandb login"),
+        ("wandb", "raise TypeError('protobuf')", "cannot be imported\n  TypeError: protobuf\n  next: pip install"),
         ("wandb", "import os; os._exit(3)", "the process of wandb ended"),
     ],
 )  # fmt: skip

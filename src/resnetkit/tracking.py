@@ -371,10 +371,10 @@ class Tracker:
         """Refuse a tracker whose library is missing or is not set up."""
         try:
             library = import_module(self.module)
-        except ImportError as error:
-            raise BadRequest(
-                f"{self.title} is not installed", f"{error}", f"next: pip install 'resnetkit[{self.extra}]'"
-            ) from error
+        except Exception as error:  # with a library of another version, it may be any
+            what = "is not installed" if isinstance(error, ImportError) else "cannot be imported"
+            next_step = f"next: pip install 'resnetkit[{self.extra}]'"
+            raise BadRequest(f"{self.title} {what}", described(error), next_step) from error
         self.check_library(library)
 
 
