@@ -114,7 +114,7 @@ def test_a_recipe_file_and_overrides_make_the_same_run(run: Path, tmp_path: Path
 
 
 def test_tensorboard_and_seed(tmp_path: Path) -> None:
-    done = resnetkit("train", "tiny", "--out", str(tmp_path / "run"), "--tensorboard", "--seed", "3")
+    done = resnetkit("train", "tiny", "--out", str(tmp_path / "run"), "--track", "tensorboard", "--seed", "3")
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "run" / "tensorboard").iterdir())
     assert checkpoint.run_recipe(tmp_path / "run").seed == 3

@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 from resnetkit import __version__
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 from resnetkit.interrupt import Terminated, obey_sigterm
+from resnetkit.tracking import TRACKERS
 
 DEBUG = "--debug"
 MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
@@ -183,7 +184,8 @@ def add_train(commands: Commands) -> Parser:
     add_max_microbatch(parser)
     parser.add_argument("--timeout", type=positive, metavar="S",
                         help="give up when another process is silent for S seconds (default: 600)")  # fmt: skip
-    parser.add_argument("--tensorboard", action="store_true", help="also write events for TensorBoard into the run")
+    parser.add_argument("--track", nargs="+", choices=tuple(TRACKERS), default=[], metavar="NAME",
+                        help=f"also write events to {', '.join(TRACKERS)}; put it last")  # fmt: skip
     add_overrides(parser)
     add_device(parser)
     return parser

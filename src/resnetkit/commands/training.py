@@ -28,7 +28,7 @@ from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_differences, recipe_to_json
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
-from resnetkit.tracking import tensorboard_writer
+from resnetkit.tracking import trackers
 from resnetkit.train import train as train_run
 
 
@@ -43,8 +43,8 @@ def train(
     on_nan: str | None,
     max_steps: int | None,
     max_microbatch: int | None,
-    tensorboard: bool,
     timeout: int | None,
+    track: list[str],
     overrides: list[str],
     device: str | None,
 ) -> int:
@@ -68,15 +68,14 @@ def train(
             return choose_run(recipe, out, resume, words, max_microbatch, processes.size).to_json()
 
         chosen = Chosen.from_json(processes.on_first(choose))
-        return train_chosen(chosen, where, processes, max_steps, tensorboard)
+        return train_chosen(chosen, where, processes, max_steps, track)
 
 
 def train_chosen(
-    chosen: Chosen, where: torch.device, processes: Processes, max_steps: int | None, tensorboard: bool
+    chosen: Chosen, where: torch.device, processes: Processes, max_steps: int | None, track: list[str]
 ) -> int:
     """Open the data, train, and report."""
     recipe, run = chosen.recipe, chosen.run
-    track = tensorboard_writer(run) if tensorboard and processes.is_first else lambda event: None
     dataset = open_data(recipe.data)
     OUT.print(f"{recipe.name} on {recipe.data}, {where}, into {run}")
     if processes.size > 1:
@@ -89,8 +88,9 @@ def train_chosen(
     for line in recipe_cost(recipe, len(dataset.train), len(dataset.class_names)).lines():
         OUT.print(line)
     started = time.monotonic()
-    outcome = train_run(recipe, dataset, run, resume=chosen.resume, device=where, processes=processes,
-                        max_steps=max_steps, on_event=track)  # fmt: skip
+    with trackers(track if processes.is_first else [], run) as on_event:
+        outcome = train_run(recipe, dataset, run, resume=chosen.resume, device=where, processes=processes,
+                            max_steps=max_steps, on_event=on_event)  # fmt: skip
     if outcome is None:
         OUT.print(f"stopped after step {max_steps}, as asked; next: resnetkit train --resume --out {run}")
         return 0
