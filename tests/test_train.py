@@ -21,13 +21,14 @@ from torch import nn
 
 from resnetkit import checkpoint
 from resnetkit import train as train_module
-from resnetkit.assemble import assemble
+from resnetkit.assemble import Training, assemble
 from resnetkit.data.loader import Batch, MemoryBatches
 from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.trees import read_photos
-from resnetkit.errors import BadImage, BadRequest, DamagedFile, Interrupted, NonFiniteLoss
+from resnetkit.errors import BadImage, BadRequest, DamagedFile, Interrupted, NonFiniteLoss, SaveFailed
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.home import locked, read_json
+from resnetkit.journal import Journal
 from resnetkit.recipe import (
     Amp,
     CrossEntropy,
@@ -42,7 +43,7 @@ from resnetkit.recipe import (
     SubtractMeanImage,
     View,
 )
-from resnetkit.step import train_step
+from resnetkit.step import Tally, describe_bad_batch, train_step
 from resnetkit.train import train
 from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, weights_sha256
 
@@ -492,3 +493,149 @@ def test_a_compiled_run_resumes_exactly(stop: int, tmp_path: Path) -> None:
     train(recipe, DATASET, tmp_path / "parts", max_steps=stop)
     train(recipe, DATASET, tmp_path / "parts", resume=True)
     assert weights_sha256(tmp_path / "parts") == weights_sha256(tmp_path / "whole")
+
+
+# --- a loss that is not finite ---
+
+
+def bad_at(monkeypatch: pytest.MonkeyPatch, bad: Callable[[float, int], bool]) -> None:
+    """Let a step's loss be infinite where `bad` says so of its rate and number."""
+    step_of = train_step
+
+    def checked(training: Training, batch: Batch, step: int) -> Tally:
+        if bad(training.lr_of(step), step):
+            raise NonFiniteLoss(*describe_bad_batch(training, batch.indices, step, float("inf")))
+        return step_of(training, batch, step)
+
+    monkeypatch.setattr(train_module, "train_step", checked)
+
+
+REWIND = replace(RECIPE, on_nan="rewind", warmup=None, log_every_steps=1)
+
+
+def rewinds(run: Path) -> list[tuple[int, int, float]]:
+    events = [event for event in checkpoint.read_events(run) if event["event"] == "rewind"]
+    return [(event["step"], event["from_step"], event["lr_factor"]) for event in events]
+
+
+def test_a_run_may_go_back_with_half_the_rate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bad_at(monkeypatch, lambda lr, step: step == 8 and lr > 0.03)  # from 0.1 it takes two halvings
+    run = tmp_path / "run"
+    assert train(REWIND, DATASET, run)
+    assert rewinds(run) == [(5, 8, 0.25)]  # saved at 5; the first return was done again
+    rates = {event["step"]: event["lr"] for event in checkpoint.read_events(run) if event["event"] == "train"}
+    planned = assemble(REWIND, DATASET, CPU).lr_at
+    assert list(rates) == list(range(1, STEPS + 1))
+    assert all(rates[step] == pytest.approx(planned(step - 1) * (1 if step <= 5 else 0.25)) for step in rates)
+
+
+def test_a_run_that_went_back_resumes_exactly(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bad_at(monkeypatch, lambda lr, step: step == 8 and lr > 0.06)
+    train(REWIND, DATASET, tmp_path / "whole")
+    for stops in ((7,), (9,), (13,), (6, 7, 8)):
+        run = tmp_path / f"{stops}"
+        for number, stop in enumerate(stops):
+            train(REWIND, DATASET, run, max_steps=stop, resume=number > 0)
+        train(REWIND, DATASET, run, resume=True)
+        assert weights_sha256(run) == weights_sha256(tmp_path / "whole")
+        assert rewinds(run) == rewinds(tmp_path / "whole") == [(5, 8, 0.5)]
+
+
+def test_states_that_a_stop_saved_do_not_outlive_a_return(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    bad_at(monkeypatch, lambda lr, step: step == 8 and lr > 0.06)
+    run = tmp_path / "run"
+    train(REWIND, DATASET, run, max_steps=7)
+    signals = iter([None] * 3 + [signal.SIGTERM] + [None] * 100)  # after the return to 5, at step 7
+
+    def signal_of(journal: Journal) -> int | None:
+        return next(signals)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "signal", signal_of)
+        with pytest.raises(Interrupted):
+            train(REWIND, DATASET, run, resume=True)
+    train(REWIND, DATASET, run, resume=True)
+    train(REWIND, DATASET, tmp_path / "whole")
+    assert weights_sha256(run) == weights_sha256(tmp_path / "whole")
+
+
+def test_a_bad_first_step_goes_back_to_the_start_and_gives_up_in_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    bad_at(monkeypatch, lambda lr, step: step == 2)
+    with pytest.raises(NonFiniteLoss, match="the loss is inf at step 2"):
+        train(REWIND, DATASET, tmp_path / "run")
+    assert rewinds(tmp_path / "run")[-1] == (0, 2, 1 / 32)
+
+
+def test_files_of_a_bad_batch_are_named(photos: PhotoDataset, tmp_path: Path) -> None:
+    recipe = replace(EVERYTHING["photos"], optim=replace(RECIPE.optim, lr=1e30), warmup=None)
+    with pytest.raises(NonFiniteLoss, match=r"training images \S+/(blue|red)/\d+\.png, \S+/(blue|red)/\d+\.png"):
+        train(recipe, photos, tmp_path / "run")
+
+
+# --- saves that fail ---
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, of one megabyte."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("this user may not mount")
+    yield place
+    subprocess.run(["umount", "--recursive", str(place)], check=True)
+
+
+def fill(disk: Path) -> None:
+    """Leave no room."""
+    with (disk / "filler").open("wb", buffering=0) as file:
+        while True:
+            try:
+                file.write(bytes(4096))
+            except OSError:
+                return
+
+
+def test_a_full_disk_stops_the_run_and_costs_only_the_steps_since_the_last_save(
+    small_disk: Path, reference: Path
+) -> None:
+    run = small_disk / "run"
+
+    def fill_at_12(event: dict[str, Any]) -> None:
+        if event["event"] == "train" and event["step"] == 12:
+            fill(small_disk)
+
+    with pytest.raises(SaveFailed) as caught:
+        train(RECIPE, DATASET, run, on_event=fill_at_12)
+    assert "No space left on device" in caught.value.what
+    assert "the state of step 10 is whole" in str(caught.value) and "--resume" in str(caught.value)
+    assert sorted(path.name for path in (run / checkpoint.STATE).iterdir()) == [
+        "lock",
+        "step-00000005",
+        "step-00000010",
+    ]
+    with pytest.raises(SaveFailed, match="No space left"):
+        train(RECIPE, DATASET, run, resume=True)  # still full: nothing is lost by the try
+    (small_disk / "filler").unlink()
+    train(RECIPE, DATASET, run, resume=True)
+    assert weights_sha256(run) == weights_sha256(reference)
+    assert timeless(run, "start", "resume") == timeless(reference, "start")
+
+
+def test_a_folder_that_becomes_read_only_stops_the_run_and_loses_nothing(small_disk: Path, reference: Path) -> None:
+    run = small_disk / "run"
+    states = str(run / checkpoint.STATE)
+
+    def lock_at_12(event: dict[str, Any]) -> None:
+        if event["event"] == "train" and event["step"] == 12:
+            for command in (["mount", "--bind", states, states], ["mount", "-o", "remount,bind,ro", states]):
+                subprocess.run(command, check=True)
+
+    with pytest.raises(SaveFailed, match=r"the state of step 15 could not be saved: .*Read-only file system"):
+        train(RECIPE, DATASET, run, on_event=lock_at_12)
+    subprocess.run(["umount", states], check=True)
+    train(RECIPE, DATASET, run, resume=True)
+    assert weights_sha256(run) == weights_sha256(reference)

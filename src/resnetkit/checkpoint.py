@@ -110,11 +110,11 @@ def drop_redone_events(run: Path, step: int) -> None:
         file.writelines((json.dumps(event) + "\n").encode() for event in kept)
 
 
-def save_state(run: Path, state: State) -> Path:
-    """Save a state beside the earlier ones, whole or not at all, and drop all but the newest two."""
+def save_state(run: Path, state: State, kept_step: int | None = None) -> Path:
+    """Save a state beside the earlier ones, whole or not at all; keep it, the one before and that of `kept_step`."""
     folder = run / STATE
     folder.mkdir(exist_ok=True)
-    final = folder / f"step-{state.step:08d}"
+    final = folder / f"{state_name(state.step)}"
     if final.exists():
         with suppress(DamagedFile):
             read_state(final)
@@ -133,15 +133,28 @@ def save_state(run: Path, state: State) -> Path:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
     sync_folder(folder)
-    drop_old_states(folder)
+    drop_old_states(folder, kept_step)
     return final
 
 
-def drop_old_states(folder: Path) -> None:
-    """Keep the newest states; remove older ones and what a kill left half-written."""
+def drop_old_states(folder: Path, kept_step: int | None) -> None:
+    """Keep the newest states and one more; remove the others and what a kill left half-written."""
     states = sorted(folder.glob("step-*"))
-    for old in [*states[:-KEPT_STATES], *folder.glob(".step-*")]:
-        shutil.rmtree(old)
+    old = [state for state in states[:-KEPT_STATES] if state.name != state_name(kept_step)]
+    for unwanted in [*old, *folder.glob(".step-*")]:
+        shutil.rmtree(unwanted)
+
+
+def drop_states_after(run: Path, step: int) -> None:
+    """Remove the states of later steps, which a run that went back does anew."""
+    for state in (run / STATE).glob("step-*"):
+        if state.name > f"{state_name(step)}":
+            shutil.rmtree(state)
+
+
+def state_name(step: int | None) -> str | None:
+    """Return the folder's name of a step's state."""
+    return None if step is None else f"step-{step:08d}"
 
 
 def has_state(run: Path) -> bool:
@@ -149,12 +162,12 @@ def has_state(run: Path) -> bool:
     return any((run / STATE).glob("step-*"))
 
 
-def load_state(run: Path) -> State | None:
-    """Return the newest whole state, None where none was saved; DamagedFile where all that are there are damaged.
+def load_state(run: Path, step: int | None = None) -> State | None:
+    """Return the newest whole state, or that of a step; None where none was saved, DamagedFile where none is whole.
 
     A damaged one is named on stderr, and the one before it is taken.
     """
-    states = sorted((run / STATE).glob("step-*"), reverse=True)
+    states = sorted((run / STATE).glob(state_name(step) or "step-*"), reverse=True)
     for older in states[1:]:
         try:
             return read_state(states[0])

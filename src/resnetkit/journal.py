@@ -97,16 +97,16 @@ def opened_here(recipe: Recipe, run: Path, resume: bool) -> Iterator[None]:
 
 
 def state_to_go_on_from(
-    run: Path, data_sha256: str, device: torch.device, processes: Processes
+    run: Path, data_sha256: str, device: torch.device, processes: Processes, step: int | None = None
 ) -> checkpoint.State | None:
-    """Return the state that a resumed run goes on from, None where none was saved yet; later events are taken out.
+    """Return the state that a run goes on from, the newest or that of a step; later events are taken out.
 
-    The first process reads it: the others need not see the run directory.
+    None where none was saved yet.  The first process reads it: the others need not see the run directory.
     """
     found: list[checkpoint.State] = []
 
     def read() -> dict[str, Any] | None:
-        state = checked_state(run, data_sha256, device, processes.size)
+        state = checked_state(run, data_sha256, device, processes.size, step)
         found.extend([state] if state else [])
         return {"step": state.step, "facts": state.facts} if state else None
 
@@ -116,9 +116,11 @@ def state_to_go_on_from(
     return checkpoint.State(tensors=processes.share_tensors(found[0].tensors if found else {}), **about)
 
 
-def checked_state(run: Path, data_sha256: str, device: torch.device, processes: int) -> checkpoint.State | None:
+def checked_state(
+    run: Path, data_sha256: str, device: torch.device, processes: int, step: int | None
+) -> checkpoint.State | None:
     """Read the state that a run goes on from, warn of what is no longer as it was, and take out later events."""
-    state = checkpoint.load_state(run)
+    state = checkpoint.load_state(run, step)
     if state is None:
         warn(f"no state was saved in {run} yet: the run starts at step 0")
     elif state.facts["data_sha256"] != data_sha256:
@@ -129,7 +131,8 @@ def checked_state(run: Path, data_sha256: str, device: torch.device, processes: 
         for name, now in numerics(device, processes).items():
             if before.get(name, now) != now:
                 warn(f"{name} was {before[name]} and is {now}: the run goes on, but not bit for bit")
-    checkpoint.drop_redone_events(run, state.step if state else -1)
+    with writing(run, "the events before the resumed step"):
+        checkpoint.drop_redone_events(run, state.step if state else -1)
     return state
 
 

@@ -177,21 +177,30 @@ def save(training: Training, journal: Journal, done: int, tally: Tally) -> None:
     def write() -> None:
         with writing(journal.run, f"the state of step {done}"):
             checkpoint.sync_events(journal.run)  # the state counts them as written
-            checkpoint.save_state(journal.run, checkpoint.State(done, training_tensors(training), facts))
+            state = checkpoint.State(done, training_tensors(training), facts)
+            checkpoint.save_state(journal.run, state, kept_step=last_regular_save(training.recipe, done))
 
     training.processes.on_first(write)
 
 
-def rewind(training: Training, journal: Journal, step: int, error: NonFiniteLoss) -> tuple[int, Tally]:
-    """Go back to the state saved last and halve the rate from there on; raise the error where the recipe says stop.
+def last_regular_save(recipe: Recipe, done: int) -> int:
+    """Return after how many steps a run saved last that was never stopped."""
+    return done - done % recipe.save_every_steps
 
-    A resumed run does all of it again in the same way.
+
+def rewind(training: Training, journal: Journal, step: int, error: NonFiniteLoss) -> tuple[int, Tally]:
+    """Go back to the last regular save and halve the rate from there on; raise the error where the recipe says stop.
+
+    A resumed run does all of it again in the same way: what a stop saved in between is passed over.
     """
     factor = training.rewound_factor * REWIND_FACTOR
     if training.recipe.on_nan == "stop" or factor < SMALLEST_REWIND_FACTOR:
         raise error
-    state = state_to_go_on_from(journal.run, training.feed.data_sha256, training.device, training.processes)
+    target = last_regular_save(training.recipe, step)
+    data, where = training.feed.data_sha256, training.device
+    state = state_to_go_on_from(journal.run, data, where, training.processes, target)
     assert state, "a run that may go back saves a state before its first step"
+    training.processes.on_first(lambda: checkpoint.drop_states_after(journal.run, target))
     restore(training, state.tensors, state.facts)
     training.rewound_factor = factor
     journal.log({"event": "rewind", "step": state.step, "from_step": step, "lr_factor": factor, "why": str(error)})

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from resnetkit.data.loader import Batch, MemoryBatches
+from resnetkit.data.loader import WHOLE, Batch, MemoryBatches, Share
 from resnetkit.data.sampler import epoch_order
 from resnetkit.data.transforms import Augmentation, Preprocess, RandomFlip, RandomPadCrop, mean_image
 
@@ -30,6 +30,7 @@ def batches(
     augmentations: Sequence[Augmentation] = AUGMENTATIONS,
     preprocess: Preprocess = PREPROCESS,
     normalize_first: bool = False,
+    share: Share = WHOLE,
 ) -> MemoryBatches:
     return MemoryBatches(
         IMAGES[:count],
@@ -41,6 +42,7 @@ def batches(
         normalize=preprocess.normalize,
         augmentations=augmentations,
         normalize_first=normalize_first,
+        share=share,
     )
 
 
@@ -167,3 +169,24 @@ def test_read_only_memory_is_fine() -> None:
         images, LABELS, order=order, steps_per_epoch=6, batch_size=4, seed=0, normalize=PREPROCESS.normalize
     )
     assert torch.equal(loader.at(0).images, PREPROCESS.normalize(torch.from_numpy(IMAGES[loader.at(0).indices])))
+
+
+@given(st.integers(0, 40), st.integers(1, 12), st.integers(1, 6))
+def test_shares_have_each_row_once_and_whole_microbatches(count: int, microbatches: int, size: int) -> None:
+    rows = [Share(rank, size, microbatches).rows(count).tolist() for rank in range(size)]
+    assert sorted(row for share in rows for row in share) == list(range(count))
+    parts = min(microbatches, count)
+    for rank, share in enumerate(rows):
+        own = range(rank, parts, size)  # of these micro-batches, each is every so many-th of the share's rows
+        assert [share[place :: len(own)] for place in range(len(own))] == [list(range(k, count, parts)) for k in own]
+
+
+def test_a_share_of_a_batch_has_the_same_pictures() -> None:
+    whole = batches()
+    for step in (0, 4, 5):  # 4: three images only, so the last process has none
+        batch = whole.at(step)
+        for rank in range(4):
+            share = Share(rank, 4, 5)
+            part, rows = batches(share=share).at(step), share.rows(len(batch.indices))
+            assert part.indices.tolist() == batch.indices.tolist()
+            assert torch.equal(part.images, batch.images[rows]) and torch.equal(part.labels, batch.labels[rows])

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resnetkit.data import photo_loader
-from resnetkit.data.loader import Batch
+from resnetkit.data.loader import WHOLE, Batch, Share
 from resnetkit.data.photo_loader import PHOTO, PhotoBatches, Photos, to_arrays, view_batches
 from resnetkit.data.photo_transforms import HorizontalFlip, PhotoTransform, RandomCrop, RandomResizedCrop
 from resnetkit.data.photos import PhotoSplit
@@ -59,6 +59,7 @@ def batches(
     transforms: Sequence[PhotoTransform] = TRANSFORMS,
     seed: int = 0,
     threads: int | None = 2,
+    share: Share = WHOLE,
 ) -> PhotoBatches:
     return PhotoBatches(
         read=read or Noise().read,
@@ -71,6 +72,7 @@ def batches(
         normalize=PREPROCESS.normalize,
         seed=seed,
         threads=threads,
+        share=share,
     )
 
 
@@ -314,3 +316,22 @@ def test_a_split_above_eight_gigabytes_is_refused() -> None:
     with pytest.raises(BadRequest, match=r"^60,000 images of 224 x 224 pixels take 9\.0 GB of memory") as caught:
         to_arrays(many, resize_size=256, crop_size=224, family="cv2-bilinear", keep_ratio=True)
     assert "expected at most 8 GB: 53,146 images" in caught.value.details
+
+
+def test_a_share_of_a_batch_has_the_same_pictures_and_reads_no_others() -> None:
+    with batches() as whole:
+        expected = [whole.at(step) for step in range(6)]
+    for rank in range(4):
+        share, asked = Share(rank, 4, 5), []
+
+        def read(index: int) -> Pixels:
+            asked.append(index)  # noqa: B023
+            return Noise().read(index)
+
+        with batches(read=read, share=share) as part:
+            for step, batch in enumerate(expected):
+                found, rows = part.at(step), share.rows(len(batch.indices))
+                assert found.indices.tolist() == batch.indices.tolist()
+                assert torch.equal(found.images, batch.images[rows]) and torch.equal(found.labels, batch.labels[rows])
+        own = [index for batch in expected for index in batch.indices[share.rows(len(batch.indices))]]
+        assert set(own) <= set(asked) and len(asked) <= len(own) + 2  # the next batch is prepared ahead

@@ -12,7 +12,12 @@ import torch.distributed as dist
 from torch import nn
 
 from resnetkit.models import ResNet, find_architecture
-from resnetkit.models.batchnorm import SyncBatchNorm2d, synchronise_batchnorm, take_precise_statistics
+from resnetkit.models.batchnorm import (
+    RunningStatistics,
+    SyncBatchNorm2d,
+    synchronise_batchnorm,
+    take_precise_statistics,
+)
 
 SIZES = (5, 3)  # images of the two processes
 
@@ -106,3 +111,32 @@ def test_precise_statistics_are_the_means_of_the_batches(mode: bool) -> None:
     torch.testing.assert_close(module.running_mean, means)
     torch.testing.assert_close(module.running_var, variances)
     assert module.training is mode and module.momentum == 0.1
+
+
+@pytest.mark.parametrize("size", [2, 3, 5])
+def test_running_statistics_of_processes_are_those_of_one_that_took_all_in_turn(size: int) -> None:
+    steps = [torch.randn(4, 6, 4, 3, 3), torch.randn(3, 6, 4, 3, 3)]  # of 4 and of 3 micro-batches
+    whole = norm(nn.BatchNorm2d)
+    models = [norm(nn.BatchNorm2d) for _ in range(size)]
+    shares = [RunningStatistics(model) for model in models]
+    for step in steps:
+        for part in step:
+            whole(part)
+        for rank, (model, share) in enumerate(zip(models, shares, strict=True)):
+            share.begin(holds_past=rank == 0)
+            for number in range(rank, len(step), size):
+                share.skip_to(number)
+                model(step[number])
+        flat: list[torch.Tensor] = []
+        for share in shares:
+            share.finish(len(step), lambda values: flat.append(values.clone()))  # noqa: B023
+        total = torch.stack(flat).sum(0)
+        for share in shares:  # what each holds is its own terms: now the sum
+            for values, summed in zip(
+                (share.modules[0].running_mean, share.modules[0].running_var), torch.split(total, 4), strict=True
+            ):
+                assert values is not None
+                values.copy_(summed)
+        for model in models:
+            for name, value in whole.state_dict().items():
+                torch.testing.assert_close(model.state_dict()[name], value)
