@@ -17,7 +17,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from collections import Counter
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,9 @@ from resnetkit.provenance import provenance
 
 RESULT = Path(__file__).parents[1] / "results" / "resume.json"
 KILLS_A_ROUND = 10
+MOMENTS = ("step", "save", "evaluation")
 SAVE_EVERY = 10  # steps
+EVAL_EVERY = 38  # steps: a twentieth of the 750 of an epoch, rounded
 OVERRIDES = (
     "batch_size=64", "microbatch_size=16", "total_epochs=null", "total_steps=200", "val_images=500",
     "eval_every_epochs=0.05", f"save_every_steps={SAVE_EVERY}", "log_every_steps=1", "drop_path_rate=0.2",
@@ -74,16 +77,25 @@ def wait_for_start(run: Path, process: subprocess.Popen[bytes], before: str | No
         time.sleep(0.01)
 
 
-def kill_at_random(run: Path, process: subprocess.Popen[bytes], draw: random.Random) -> tuple[str, int, int]:
-    """Kill a run at a random moment; returns what it was at, the steps it had logged, and the step saved last."""
+def moment_of(run: Path) -> str:
+    """Say what a run is at, by what it has written."""
+    if any((run / STATE).glob(".step-*")):
+        return "save"
+    last = read_events(run)[-1]
+    return "evaluation" if last["event"] == "train" and last["step"] % EVAL_EVERY == 0 else "step"
+
+
+def kill_at_random(run: Path, process: subprocess.Popen[bytes], wanted: str, draw: random.Random) -> Kill | None:
+    """Kill a run at a random moment of the wanted kind, None where it came to its end before."""
     time.sleep(draw.uniform(0, 2.0))
+    while moment_of(run) != wanted:
+        if process.poll() is not None:
+            return None
+    time.sleep(draw.uniform(0, 0.003 if wanted == "save" else 0.03))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    events = read_events(run)
-    saving = any((run / STATE).glob(".step-*"))
-    moment = "a save" if saving else f"what follows the event {events[-1]['event']!r}"
-    state = load_state(run)
-    return moment, max(event["step"] for event in events), state.step if state else 0
+    state, done = load_state(run), max(event["step"] for event in read_events(run))
+    return Kill(moment_of(run), done, state.step if state else 0, resumed_step=-1)
 
 
 def sha256(run: Path) -> str:
@@ -99,11 +111,13 @@ def killed_run(run: Path, seed: int, count: int) -> list[Kill]:
     wait_for_start(run, process, None)
     while len(kills) < count and process.poll() is None:  # it may come to its end before
         before = last_start(run)
-        moment, done, saved = kill_at_random(run, process, draw)
+        kill = kill_at_random(run, process, MOMENTS[len(kills) % len(MOMENTS)], draw)
+        if kill is None:
+            break
         process = train("--resume", "--out", str(run))
         wait_for_start(run, process, before)
         resumed = [event["step"] for event in read_events(run) if event["event"] in ("start", "resume")]
-        kills.append(Kill(moment, done, saved, resumed[-1]))
+        kills.append(replace(kill, resumed_step=resumed[-1]))
     assert process.wait() == 0, "the resumed run failed"
     return kills
 
@@ -127,7 +141,7 @@ def main() -> None:
         "overrides": list(OVERRIDES),
         "data_sha256": data,
         "kills": len(every),
-        "kills_during_a_save": sum(kill.moment == "a save" for kill in every),
+        "kills_during": dict(Counter(kill.moment for kill in every)),
         "all_weights_equal": all(len(set(each.weights_sha256.values())) == 1 for each in rounds),
         "all_resumed_at_the_saved_step": all(kill.resumed_step == kill.saved_step for kill in every),
         "most_steps_done_again": max(kill.done_steps - kill.saved_step for kill in every),

@@ -554,6 +554,8 @@ def test_states_that_a_stop_saved_do_not_outlive_a_return(monkeypatch: pytest.Mo
         patch.setattr(Journal, "signal", signal_of)
         with pytest.raises(Interrupted):
             train(REWIND, DATASET, run, resume=True)
+    state = checkpoint.load_state(run)
+    assert state and state.facts["rewound_factor"] == 0.5
     train(REWIND, DATASET, run, resume=True)
     train(REWIND, DATASET, tmp_path / "whole")
     assert weights_sha256(run) == weights_sha256(tmp_path / "whole")
