@@ -127,7 +127,7 @@ def test_weights_describe_themselves_and_are_equal_bytes_each_time(tmp_path: Pat
     hashes = {checkpoint.save_weights(tmp_path / f"{n}.safetensors", weights, METADATA) for n in range(5)}
     assert len(hashes) == 1
     tensors, metadata = checkpoint.read_weights(tmp_path / "3.safetensors")
-    assert metadata == METADATA
+    assert metadata == METADATA | {"tensors_sha256": checkpoint.tensors_sha256(weights)}
     assert set(tensors) == set(weights) and all(torch.equal(tensors[k], weights[k]) for k in weights)
 
 

@@ -6,7 +6,7 @@ import signal
 import pytest
 
 from resnetkit import errors
-from resnetkit.errors import BadRequest, Interrupted, RecipeError, ResnetkitError, did_you_mean
+from resnetkit.errors import BadRequest, Interrupted, RecipeError, ResnetkitError, SaidElsewhere, did_you_mean
 
 CLASSES = {
     name: value
@@ -22,11 +22,13 @@ EXIT_CODES = {
     "BadImage": 1,
     "WeightsError": 1,
     "NonFiniteLoss": 1,
+    "SaveFailed": 1,
+    "ProcessLost": 1,
 }
 
 
 def test_the_tree_is_drawn_whole_in_the_docstring() -> None:
-    assert set(CLASSES) == {*EXIT_CODES, "Interrupted"}
+    assert set(CLASSES) == {*EXIT_CODES, "SaidElsewhere", "Interrupted"}
     drawn = {line.strip("│├└─ ").split(" ")[0]: line for line in (errors.__doc__ or "").splitlines()}
     for name, value in CLASSES.items():
         assert issubclass(value, ResnetkitError)
@@ -51,6 +53,11 @@ def test_recipe_errors_count_their_problems() -> None:
     assert str(RecipeError(["a: b"])) == "recipe has 1 problem\n  a: b"
     assert str(RecipeError(iter(["a", "b"]))) == "recipe has 2 problems\n  a\n  b"
     assert RecipeError(["a", "b"]).problems == ("a", "b")
+
+
+def test_a_process_ends_with_the_exit_code_of_the_first() -> None:
+    assert SaidElsewhere(2).exit_code == 2
+    assert SaidElsewhere.common and not ResnetkitError.common
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

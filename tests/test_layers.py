@@ -37,7 +37,7 @@ GROUPS = (
     ("training_state", "step"),
     ("train", "predict", "report", "forecast", "data_page"),
     ("layout_files",),
-    ("conversion", "embedding"),
+    ("conversion", "embedding", "verify"),
     ("printing",),
     ("commands",),
     ("resnetkit",),  # the package itself: its public names, loaded when they are first used

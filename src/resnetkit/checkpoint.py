@@ -213,9 +213,13 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
 
 
 def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> str:
-    """Write weights that describe themselves; equal input gives an equal file.  Returns its SHA-256."""
+    """Write weights that describe themselves; equal input gives an equal file.  Returns its SHA-256.
+
+    The metadata get the `tensors_sha256` of the weights, by which a file alone can be verified.
+    """
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
-    payload = safetensors.torch.save(plain, {METADATA_KEY: json.dumps(metadata)})
+    said = {**metadata, "tensors_sha256": tensors_sha256(plain)}
+    payload = safetensors.torch.save(plain, {METADATA_KEY: json.dumps(said)})
     with atomic_write(path) as file:
         file.write(payload)
     return hashlib.sha256(payload).hexdigest()

@@ -203,6 +203,26 @@ def add_evaluate(commands: Commands) -> Parser:
     return parser
 
 
+def add_verify(commands: Commands) -> Parser:
+    """Verify claims."""
+    text = (
+        "Recompute what is claimed: params, multiply-adds, accuracy, hashes of data and weights. Exit code 1 where a "
+        "claim fails; what could not be checked is listed with the reason. Nothing is fetched."
+    )
+    parser = add_command(commands, "verify", text)
+    parser.add_argument("name", metavar="NAME|FILE|RUN", nargs="?",
+                        help="a net of the zoo, a weights file, a run directory, or a results file")  # fmt: skip
+    parser.add_argument("--all", dest="every", action="store_true", help="every results file and net of the zoo")
+    parser.add_argument(
+        "--results", metavar="DIR", default="results", help="for --all: where they are (default: results)"
+    )
+    parser.add_argument("--data", metavar="NAME|DIR", help="the images to evaluate on, instead of those a claim names")
+    parser.add_argument("--weights", metavar="DIR", help="where weights may be, found by their hash")
+    add_json(parser)
+    add_device(parser)
+    return parser
+
+
 def add_predict(commands: Commands) -> Parser:
     """Predict image files."""
     parser = add_command(
@@ -266,7 +286,18 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda where there is one)")
 
 
-COMMANDS = (add_zoo, add_show, add_data, add_train, add_evaluate, add_predict, add_convert, add_push, add_report)
+COMMANDS = (
+    add_zoo,
+    add_show,
+    add_data,
+    add_train,
+    add_evaluate,
+    add_verify,
+    add_predict,
+    add_convert,
+    add_push,
+    add_report,
+)
 
 
 def positive(text: str) -> int:

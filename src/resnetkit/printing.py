@@ -20,6 +20,7 @@ from resnetkit.evaluate import Evaluation
 from resnetkit.forecast import Forecast
 from resnetkit.load import LoadedModel
 from resnetkit.predict import Prediction
+from resnetkit.verify import Check
 
 OUT = Console(soft_wrap=True, highlight=False, markup=False)
 COLUMNS = """
@@ -224,6 +225,20 @@ def pairs(facts: dict[str, Any]) -> str:
 def printable(value: object) -> str:
     """Write a value of a file so that it cannot move the terminal's cursor."""
     return "".join(letter if letter.isprintable() else "?" for letter in str(value))
+
+
+def print_checks(checks: Sequence[Check], console: Console) -> None:
+    """Print claims with what was found, then how many passed, failed and could not be checked."""
+    words = {True: "pass", False: "FAIL", None: "not checked"}
+    for check in checks:
+        line = f"{words[check.passed]:<12} {printable(check.subject)}  {check.what}"
+        if check.passed is None:
+            console.print(f"{line}: {check.reason}")
+        else:
+            within = f", tolerance {check.tolerance:.3g}" if check.tolerance else ""
+            console.print(f"{line}: claimed {printable(check.claimed)}, found {printable(check.found)}{within}")
+    counts = [sum(check.passed is state for check in checks) for state in words]
+    console.print(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} not checked")
 
 
 def print_conversion(done: Conversion, console: Console) -> None:

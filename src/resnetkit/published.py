@@ -144,13 +144,18 @@ def published_row(entry: Published) -> dict[str, Any]:
     return {"name": entry.name, "license": entry.licence, **figures, **sizes, "url": entry.url}
 
 
+def kept_file(entry: Published) -> Path:
+    """Return where published weights are kept, fetched or not."""
+    return home() / "weights" / entry.file_name
+
+
 def published_file(entry: Published) -> Path:
     """Return the file of published weights, fetched once into the weights folder of RESNETKIT_HOME.
 
     Raises DamagedFile for a kept file that is another, SourceError with every place that was tried.
     """
-    folder = home() / "weights"
-    path = folder / entry.file_name
+    path = kept_file(entry)
+    folder = path.parent
     if not path.is_file():
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder / f".{entry.file_name}.lock"):  # one process fetches, the others wait

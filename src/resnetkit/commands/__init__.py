@@ -8,10 +8,12 @@ from resnetkit.commands.data import data
 from resnetkit.commands.show import show, zoo
 from resnetkit.commands.training import report, train
 from resnetkit.commands.use import evaluate, predict
+from resnetkit.commands.verify import verify
 from resnetkit.commands.weights import convert, push
 
 COMMANDS: dict[str, Callable[..., int]] = {
-    function.__name__: function for function in (zoo, show, data, train, evaluate, predict, convert, push, report)
+    function.__name__: function
+    for function in (zoo, show, data, train, evaluate, verify, predict, convert, push, report)
 }
 
 __all__ = ["COMMANDS"]

@@ -1,0 +1,151 @@
+"""Claims checked: a digit changed in one, a byte changed in weights, both fail; what cannot be checked says why."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from resnetkit import checkpoint, verify
+from resnetkit.cli import main
+from resnetkit.data.opening import EvaluationData
+from resnetkit.data.sources import kept_folder
+from resnetkit.errors import BadRequest
+from resnetkit.home import read_json, write_json
+from resnetkit.models.counting import Cost
+from resnetkit.train import train
+from resnetkit.verify import Check, Machine, verify_all
+from resnetkit.zoo import ZOO, ZooEntry
+from tiny import RECIPE, tiny_dataset
+
+RESULTS = Path(__file__).parents[1] / "results"
+DATASET = tiny_dataset()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("trained") / "run"
+    train(RECIPE, DATASET, run)
+    return run
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A finished run of its own, whose data is at hand."""
+    test = EvaluationData(DATASET.test, DATASET.class_names, DATASET.sha256)
+    monkeypatch.setattr(verify, "open_evaluation_data", lambda name, trained_on: test)
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+AT_HAND = Machine(data="tiny")
+
+
+def failed(checks: list[Check]) -> list[str]:
+    return [check.what for check in checks if check.passed is False]
+
+
+def test_a_run_that_says_the_truth_passes(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checks = verify.verify(str(run), AT_HAND)
+    assert all(check.passed for check in checks) and len(checks) > 20
+    assert {"weights sha256", "data sha256", "correct", "top1", "loss"} <= {check.what for check in checks}
+    assert main(["verify", str(run), "--data", "tiny"]) == 0
+    assert f"{len(checks)} passed, 0 failed, 0 not checked" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["top1", "loss", "images", "top5"])
+def test_a_digit_of_a_claim_that_was_changed_fails(name: str, run: Path) -> None:
+    said = read_json(run / checkpoint.EVALUATION)
+    said[name] += -0.1 if isinstance(said[name], float) else 1
+    write_json(run / checkpoint.EVALUATION, said)
+    assert name in " ".join(failed(verify.verify(str(run), AT_HAND)))
+
+
+def test_a_byte_of_the_weights_that_was_changed_fails(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    content = bytearray((run / checkpoint.WEIGHTS).read_bytes())
+    content[-200] ^= 1
+    (run / checkpoint.WEIGHTS).write_bytes(content)
+    assert "weights sha256" in failed(verify.verify(str(run), AT_HAND))
+    assert main(["verify", str(run), "--data", "tiny"]) == 1
+    assert "FAIL         run  weights sha256" in capsys.readouterr().out
+
+
+def test_a_byte_changed_in_a_file_alone_fails(run: Path) -> None:
+    alone = run.parent / "alone.safetensors"
+    content = bytearray((run / checkpoint.WEIGHTS).read_bytes())
+    content[-200] ^= 1
+    alone.write_bytes(content)
+    assert "tensors sha256" in failed(verify.verify(str(alone), AT_HAND))
+
+
+def test_other_weights_fail_by_their_accuracy(run: Path) -> None:
+    tensors, metadata = checkpoint.read_weights(run / checkpoint.WEIGHTS)
+    assert metadata
+    alone = run.parent / "alone.safetensors"
+    checkpoint.save_weights(alone, tensors, metadata)
+    assert failed(verify.verify(str(alone), AT_HAND)) == []
+    checkpoint.save_weights(alone, tensors | {"fc.weight": -tensors["fc.weight"]}, metadata)
+    assert {"top1", "loss"} <= set(failed(verify.verify(str(alone), AT_HAND)))
+
+
+def test_data_that_is_not_here_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "empty"))
+    checks = verify.verify(str(run), Machine())
+    assert not failed(checks)
+    assert [check.reason for check in checks if check.passed is None] == [
+        "cifar10 is not on this machine; next: resnetkit data cifar10"
+    ]
+    assert not (tmp_path / "empty").exists()
+
+
+def test_a_net_of_the_zoo_passes_and_another_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("resnet18_8xb16_cifar10", "resnet20"):
+        costs = [check for check in verify.verify(name, Machine()) if "10^" in check.what]
+        assert costs and all(check.passed for check in costs)
+    cost = ZOO["resnet18_8xb16_cifar10"].cost()
+    more = Cost(cost.params + 10_000, cost.macs, cost.macs_page + 10_000_000)
+    monkeypatch.setattr(ZooEntry, "cost", lambda self: more)
+    assert failed(verify.verify("resnet18_8xb16_cifar10", Machine())) == ["params, 10^6", "MACs, 10^9"]
+
+
+def test_all_results_and_nets_pass_or_say_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    checks = verify_all(RESULTS, Machine())
+    assert failed(checks) == []
+    assert {check.subject for check in checks} >= {path.name for path in RESULTS.glob("*.json")} | set(ZOO)
+    assert all(check.reason for check in checks if check.passed is None)
+    assert main(["verify", "--all", "--results", str(RESULTS), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)) == len(checks)
+
+
+@pytest.mark.parametrize("name", ["quickstart.json", "akamaster-resnet20.json", "parity.json", "resume.json"])
+def test_a_results_file_with_a_digit_changed_fails(name: str, tmp_path: Path) -> None:
+    said = read_json(RESULTS / name)
+    if "correct" in said:
+        said["correct"] += 1
+    elif "figures" in said:
+        said["figures"][7]["error"] = 2 * said["figures"][7]["bound"] + 1
+    else:
+        said["rounds"][0]["weights_sha256"]["killed"] = "0" * 64
+    write_json(tmp_path / name, said)
+    assert failed(verify.verify(str(tmp_path / name), Machine()))
+
+
+def test_what_is_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BadRequest, match="did you mean 'resnet110'"):
+        verify.verify("resnet11O", Machine())
+    assert main(["verify"]) == 2 and main(["verify", "resnet20", "--all"]) == 2
+    assert main(["verify", "--all", "--results", str(tmp_path)]) == 2
+    assert "has no results files" in capsys.readouterr().err
+    train(RECIPE, DATASET, tmp_path / "unfinished", max_steps=1)
+    assert main(["verify", str(tmp_path / "unfinished")]) == 2
+
+
+def test_akamasters_weights_are_evaluated_again_where_they_are_here() -> None:
+    weights = Path(__file__).parents[2] / "shared" / "weights"
+    if not weights.is_dir() or not kept_folder("cifar10").is_dir():
+        pytest.skip("shared files or CIFAR-10 are not here")
+    checks = verify.verify(str(RESULTS / "akamaster-resnet20.json"), Machine(None, weights, torch.device("cpu")))
+    assert all(check.passed for check in checks)
+    assert [check.found for check in checks if check.what == "correct"] == [9173]
