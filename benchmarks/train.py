@@ -36,9 +36,9 @@ from resnetkit.step import microbatches
 from resnetkit.train import train
 
 RESULT = Path(__file__).parents[1] / "results" / "train-speed.json"
-ROUNDS = 7
+ROUNDS = 15
 BATCH = 128
-STEPS = {"resnet18": 8, "resnet20": 40}  # of a turn
+STEPS = {"resnet18": 4, "resnet20": 20}  # of a turn
 RECIPES = {"resnet18": "resnet18_8xb16_cifar10", "resnet20": "resnet20"}
 MATRIX = 4096  # rows of the matrices whose product is the machine's peak
 PRODUCTS = 5
