@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -187,3 +188,16 @@ def test_alone_every_call_is_a_plain_one() -> None:
     assert ALONE.on_first(lambda: {"a": 1}) == {"a": 1} and ALONE.share_bytes(b"x") == b"x"
     assert [rows.tolist() for rows in ALONE.gather(np.arange(3), 3)] == [[0, 1, 2]]
     ALONE.refuse_differences({"data": "x"})
+
+
+def test_a_model_is_evaluated_by_several_processes_and_told_once(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    train(run, 2)
+    found = []
+    for processes in (1, 2):
+        process = start(processes, "evaluate", str(run), "--json")
+        printed, error = process.communicate(timeout=240)
+        assert process.returncode == 0, error
+        found.append(json.loads(printed))
+    assert found[0]["images"] == found[1]["images"] == 30
+    assert found[0]["confusion"] == found[1]["confusion"] and found[0]["correct"] == found[1]["correct"]

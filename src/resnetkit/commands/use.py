@@ -28,6 +28,7 @@ from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import Unreadable, find_images
 from resnetkit.predict import predict as predict_files
 from resnetkit.printing import prediction_line, print_evaluation, print_origin
+from resnetkit.processes import joined, local_device
 from resnetkit.progress import StepProgress
 from resnetkit.provenance import provenance
 from resnetkit.weights_file import are_placeholders
@@ -46,31 +47,36 @@ def evaluate(
     as_json: bool,
     device: str | None,
 ) -> int:
-    """Evaluate a model on a data set's test images."""
-    where = choose_device(device)
+    """Evaluate a model on a data set's test images, in one process or in those that torchrun started."""
+    where = local_device(choose_device(device))
     refuse_unknown(data)  # before the model is loaded, or its weights fetched
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
     loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
     given = open_evaluation_data(data, trained_on=(loaded.about["data"] or {}).get("sha256"))
-    folder_names = given.class_names
-    for note in given.notes:
-        warn(note)
-    split, matched = fitting(loaded, given.split, folder_names, data)
+    split, matched = fitting(loaded, given.split, given.class_names, data)
     if matched:
         loaded = replace(loaded, assumptions=(*loaded.assumptions, matched))
-    started = time.perf_counter()
-    with StepProgress("evaluate", len(split)) as progress:
-        outcome = evaluate_model(
-            loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
-            split,
-            preprocess=loaded.preprocess,
-            device=where,
-            on_batch=progress.count_images,
-        )
-    seconds = time.perf_counter() - started
-    names = folder_names if are_placeholders(loaded.class_names) and isinstance(split, Split) else loaded.class_names
+    with joined(where) as processes:
+        processes.refuse_differences({"weights": loaded.sha256, "images": len(split)})
+        for note in given.notes if processes.is_first else ():
+            warn(note)
+        started = time.perf_counter()
+        with StepProgress("evaluate", len(split), shown=processes.is_first) as progress:
+            outcome = evaluate_model(
+                loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
+                split,
+                preprocess=loaded.preprocess,
+                device=where,
+                on_batch=progress.count_images,
+                processes=processes,
+            )
+        seconds = time.perf_counter() - started
+    if not processes.is_first:
+        return 0
+    placeholders = are_placeholders(loaded.class_names) and isinstance(split, Split)
+    names = given.class_names if placeholders else loaded.class_names
     if as_json:
         facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
                  "data": {"name": data, "split": "test", "sha256": given.sha256}, "seconds": seconds}  # fmt: skip
