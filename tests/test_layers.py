@@ -37,7 +37,8 @@ GROUPS = (
     ("training_state", "step"),
     ("train", "predict", "report", "forecast", "data_page"),
     ("layout_files",),
-    ("conversion", "embedding", "verify"),
+    ("conversion", "embedding", "verify", "speed", "links"),
+    ("plan",),
     ("printing",),
     ("commands",),
     ("resnetkit",),  # the package itself: its public names, loaded when they are first used

@@ -110,6 +110,27 @@ def add_show(commands: Commands) -> Parser:
     return parser
 
 
+def add_plan(commands: Commands) -> Parser:
+    """Plan a recipe on many devices."""
+    text = (
+        "Say how a recipe would go on many devices: step time, epochs a day, memory, input. On CPUs a short run here "
+        "is the base, on GPUs published figures; what is measured and what is modelled is said: docs/speed.md."
+    )
+    parser = add_command(commands, "plan", text)
+    parser.add_argument("recipe", help="a recipe's name, or a recipe.json")
+    parser.add_argument("--nodes", type=positive, default=1, metavar="N", help="machines (default: 1)")
+    parser.add_argument("--gpus-per-node", dest="devices_per_node", type=positive, default=1, metavar="G",
+                        help="GPUs of each, or processes on CPUs (default: 1)")  # fmt: skip
+    parser.add_argument("--link", default="local", metavar="L",
+                        help="between machines: 1GbE, 10GbE, 25GbE, 100GbE, 8x400G-IB; for one: local")  # fmt: skip
+    parser.add_argument("--on", default="cpu", metavar="D",
+                        help="cpu (default), machines like this one; or A100 80GB, V100 16GB, RTX 3090")  # fmt: skip
+    add_max_microbatch(parser)
+    add_overrides(parser)
+    add_json(parser)
+    return parser
+
+
 def add_convert(commands: Commands) -> Parser:
     """Convert weights."""
     text = (
@@ -180,6 +201,9 @@ def add_train(commands: Commands) -> Parser:
     parser.add_argument("--on-nan", choices=("stop", "rewind"),
                         help="where a loss is not finite: stop (default), or go back to the last state with half "
                         "the rate; as --set on_nan=...")  # fmt: skip
+    parser.add_argument("--speed", choices=("recipe", "auto"), default="recipe",
+                        help="auto: try mixed precision, memory layout, compiling, threads and memory for a few steps, "
+                        "keep what is faster here (default: as the recipe says)")  # fmt: skip
     parser.add_argument("--max-steps", type=positive, metavar="N", help="stop after step N, with the state saved")
     add_max_microbatch(parser)
     parser.add_argument("--timeout", type=positive, metavar="S",
@@ -289,6 +313,7 @@ def add_device(parser: Parser) -> None:
 COMMANDS = (
     add_zoo,
     add_show,
+    add_plan,
     add_data,
     add_train,
     add_evaluate,

@@ -139,24 +139,31 @@ def measure(
 
 def timed_passes(training: Training, most: int, deadline: float) -> tuple[int, list[float]]:
     """Return how many images fit a step, at most `most`, and the seconds of steps of as many, one at least."""
-
-    def step(images: int) -> float:
-        batch = generated_batch(training, images)
-        return seconds(training, lambda: train_step(training, batch, 0))
-
-    microbatch = FIRST_MICROBATCH
-    took = step(microbatch)  # the first step of a size chooses kernels
-    if time.perf_counter() + took > deadline:
-        return microbatch, [took]
-    took = step(microbatch)
-    while microbatch < most and GROWTH * took < SHARE_OF_STEP * (deadline - time.perf_counter()):
-        microbatch = min(most, GROWTH * microbatch)
-        step(microbatch)
-        took = step(microbatch)
+    microbatch, took = fitting_pass(training, most, deadline)
     times = [took]
     while time.perf_counter() + times[-1] < deadline:
-        times.append(step(microbatch))
+        times.append(pass_seconds(training, microbatch))
     return microbatch, times
+
+
+def fitting_pass(training: Training, most: int, deadline: float) -> tuple[int, float]:
+    """Return how many images fit a step, at most `most`, so that several are done by the deadline; and its seconds."""
+    microbatch = FIRST_MICROBATCH
+    took = pass_seconds(training, microbatch)  # the first step of a size chooses kernels
+    if time.perf_counter() + took > deadline:
+        return microbatch, took
+    took = pass_seconds(training, microbatch)
+    while microbatch < most and GROWTH * took < SHARE_OF_STEP * (deadline - time.perf_counter()):
+        microbatch = min(most, GROWTH * microbatch)
+        pass_seconds(training, microbatch)
+        took = pass_seconds(training, microbatch)
+    return microbatch, took
+
+
+def pass_seconds(training: Training, images: int) -> float:
+    """Time one step of so many generated images."""
+    batch = generated_batch(training, images)
+    return seconds(training, lambda: train_step(training, batch, 0))
 
 
 def without_updates(training: Training) -> Training:

@@ -19,6 +19,7 @@ from resnetkit.data_page import DataFacts
 from resnetkit.evaluate import Evaluation
 from resnetkit.forecast import Forecast
 from resnetkit.load import LoadedModel
+from resnetkit.plan import Plan
 from resnetkit.predict import Prediction
 from resnetkit.verify import Check
 
@@ -92,6 +93,30 @@ def print_plan(plan: BatchPlan) -> None:
         OUT.print(reason)
     for warning in plan.warnings:
         OUT.print(f"warning: {warning}")
+
+
+def print_step_plan(found: Plan, console: Console) -> None:
+    """Print how a recipe would go on some devices, and how each figure is known."""
+    where = f"{found.nodes} x {found.devices_per_node} {found.device}"
+    console.print(f"{found.recipe} on {where}, link {found.link}")
+    print_plan(found.batch)
+    console.print(f"\na step     {found.step_seconds:.4g} s, modelled:")
+    console.print(f"           {found.compute_seconds:.4g} s forward, backward and update")
+    console.print(
+        f"           {found.exposed_seconds:.4g} s sums that nothing hides, of {found.sum_seconds:.4g} s in all"
+    )
+    console.print(f"           {found.waiting_seconds:.4g} s waiting for the slowest")
+    console.print(
+        f"images     {found.images_per_second:,.1f} a second, {found.efficiency:.1%} of devices without a network"
+    )
+    console.print(f"epochs     {found.epochs_per_day:,.2f} a day; the whole recipe {found.hours:,.1f} hours")
+    console.print(f"memory     {found.memory_bytes / 2**30:.2f} GiB a device, counted")
+    if found.input_bytes_per_second is not None:
+        console.print(f"input      {found.input_bytes_per_second / 1e6:,.1f} MB a second, all nodes together")
+    for figure in found.figures:
+        console.print(f"{figure.name}: {figure.value:.4g} {figure.unit} ({figure.known})")
+    for note in found.notes:
+        console.print(f"note: {note}")
 
 
 def print_forecast(found: Forecast) -> None:

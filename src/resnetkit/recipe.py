@@ -304,6 +304,8 @@ class Recipe:
     seed: int = 0
     channels_last: bool = True
     compile: bool = False  # torch.compile
+    threads: int | None = None  # of the process, on the CPU; None: as many as torch takes
+    keep_freed_memory: bool = True  # on the CPU: glibc keeps what was freed for the next step
     log_every_steps: int = 50
     eval_every_epochs: float = 1.0
     save_every_steps: int = 500

@@ -30,7 +30,7 @@ ABOVE_ZERO = {
     *("batch_size", "microbatch_size", "image_size", "total_epochs", "total_steps", "log_every_steps"),
     *("eval_every_epochs", "save_every_steps", "clip_grad_norm", "lr", "max_grad_norm", "drop_factor", "alpha", "size"),
     *("patience_evaluations", "min_size", "max_size", "resize_size", "crop_size", "loss_scale", "repeats", "round_to"),
-    *("most_images", "num_ops", "min_area"),
+    *("most_images", "num_ops", "min_area", "threads"),
 }
 NOT_NEGATIVE = {
     *("weight_decay", "final_factor", "min_improvement", "precise_bn_images", "level_std", "std", "val_images", "seed"),

@@ -55,6 +55,7 @@ def train(
     processes: Processes = ALONE,  # that share the work; each calls this
     max_steps: int | None = None,  # stop, with the state saved, when this many steps are done
     on_event: Callable[[Event], None] = lambda event: None,  # a tracker; gets what metrics.jsonl gets
+    told: Event | None = None,  # more facts for the event that starts the run
 ) -> Evaluation | None:
     """Train into a run directory; returns the evaluation on all test images, None when stopped by max_steps.
 
@@ -62,7 +63,10 @@ def train(
     """
     where = device or torch.device("cpu")
     with deterministic(), StopSignals() as signals:
-        keep_freed_memory()
+        if recipe.keep_freed_memory:
+            keep_freed_memory()
+        if recipe.threads:
+            torch.set_num_threads(recipe.threads)
         processes.refuse_differences({"data": dataset.sha256, "versions": versions()})
         goes_on = processes.on_first(lambda: resume and checkpoint.has_state(run))
         training = assemble(recipe, dataset, where, processes, goes_on=goes_on)
@@ -80,7 +84,7 @@ def train(
             journal = Journal(run, on_event, time.perf_counter() - seconds, signals, processes)
             facts = {"seed": recipe.seed, "data_sha256": dataset.sha256, "numerics": numerics(where, processes.size)}
             facts |= provenance() | ({"init_sha256": training.init_sha256} if training.init_sha256 else {})
-            journal.log({"event": "resume" if state else "start", "step": first_step} | facts)
+            journal.log({"event": "resume" if state else "start", "step": first_step} | facts | (told or {}))
             if recipe.on_nan == "rewind" and not state:
                 save(training, journal, 0, tally)
             run_steps(training, journal, first_step, last_step, tally)
@@ -89,8 +93,9 @@ def train(
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """Use only operations that give the same bits each time."""
+    """Use only operations that give the same bits each time; what was set before, threads too, is put back."""
     settings: Any = torch.utils.deterministic
+    threads = torch.get_num_threads()
     before, fill = torch.are_deterministic_algorithms_enabled(), settings.fill_uninitialized_memory
     torch.use_deterministic_algorithms(True)
     settings.fill_uninitialized_memory = False  # it would write every new tensor once more than needed
@@ -99,6 +104,7 @@ def deterministic() -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         settings.fill_uninitialized_memory = fill
+        torch.set_num_threads(threads)
 
 
 def run_steps(training: Training, journal: Journal, first_step: int, last_step: int, tally: Tally) -> None:

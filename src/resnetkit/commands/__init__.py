@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resnetkit.commands.data import data
+from resnetkit.commands.plan import plan
 from resnetkit.commands.show import show, zoo
 from resnetkit.commands.training import report, train
 from resnetkit.commands.use import evaluate, predict
@@ -13,7 +14,7 @@ from resnetkit.commands.weights import convert, push
 
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
-    for function in (zoo, show, data, train, evaluate, verify, predict, convert, push, report)
+    for function in (zoo, show, plan, data, train, evaluate, verify, predict, convert, push, report)
 }
 
 __all__ = ["COMMANDS"]

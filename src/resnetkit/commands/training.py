@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import torch
 from resnetkit import checkpoint
 from resnetkit.batch_plan import fit
 from resnetkit.commands.device import choose_device
-from resnetkit.cost import recipe_cost
+from resnetkit.cost import RecipeCost, recipe_cost
 from resnetkit.data.opening import open_data
 from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.spec import OFFICIAL_SIZES
@@ -28,6 +29,7 @@ from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_differences, recipe_to_json
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
+from resnetkit.speed import SETTINGS, choose_speed, slower_precision
 from resnetkit.tracking import trackers
 from resnetkit.train import train as train_run
 
@@ -41,6 +43,7 @@ def train(
     init_from: str | None,
     seed: int | None,
     on_nan: str | None,
+    speed: str,
     max_steps: int | None,
     max_microbatch: int | None,
     timeout: int | None,
@@ -64,15 +67,15 @@ def train(
                 raise BadRequest("expected --out RUN: several processes write one run directory")
             words = [*overrides, *extra]
             if auto_resume and is_started(out):
-                return choose_again(recipe, Path(str(out)), words, max_microbatch).to_json()
+                return choose_again(recipe, Path(str(out)), words, max_microbatch, speed).to_json()
             return choose_run(recipe, out, resume, words, max_microbatch, processes.size).to_json()
 
         chosen = Chosen.from_json(processes.on_first(choose))
-        return train_chosen(chosen, where, processes, max_steps, track)
+        return train_chosen(chosen, where, processes, speed, max_steps, track)
 
 
 def train_chosen(
-    chosen: Chosen, where: torch.device, processes: Processes, max_steps: int | None, track: list[str]
+    chosen: Chosen, where: torch.device, processes: Processes, speed: str, max_steps: int | None, track: list[str]
 ) -> int:
     """Open the data, train, and report."""
     recipe, run = chosen.recipe, chosen.run
@@ -85,12 +88,17 @@ def train_chosen(
     warnings = (*(dataset.notes if isinstance(dataset, PhotoDataset) else ()), *chosen.warnings)
     for warning in warnings if processes.is_first else ():
         warn(warning)
-    for line in recipe_cost(recipe, len(dataset.train), len(dataset.class_names)).lines():
+    cost = recipe_cost(recipe, len(dataset.train), len(dataset.class_names))
+    for line in cost.lines():
         OUT.print(line)
+    told: dict[str, Any] = {}
+    if not chosen.resume:
+        faster = processes.on_first(lambda: fastest(recipe, cost, where, processes, speed))
+        recipe, told = read_recipe(faster["recipe"]), faster["told"]
     started = time.monotonic()
     with trackers(track if processes.is_first else [], run) as on_event:
         outcome = train_run(recipe, dataset, run, resume=chosen.resume, device=where, processes=processes,
-                            max_steps=max_steps, on_event=on_event)  # fmt: skip
+                            max_steps=max_steps, on_event=on_event, told=told)  # fmt: skip
     if outcome is None:
         OUT.print(f"stopped after step {max_steps}, as asked; next: resnetkit train --resume --out {run}")
         return 0
@@ -144,14 +152,32 @@ def choose_run(
     return Chosen(plan.recipe, run, False, (*start, *plan.reasons), plan.warnings)
 
 
-def choose_again(recipe: str | None, run: Path, overrides: list[str], max_microbatch: int | None) -> Chosen:
+def fastest(recipe: Recipe, cost: RecipeCost, where: torch.device, processes: Processes, speed: str) -> dict[str, Any]:
+    """Return the recipe as `--speed` says, and what its run is told of that; warn of mixed precision that is slower."""
+    if speed == "recipe":
+        slow = slower_precision(recipe, cost.num_classes, where)
+        if slow:
+            warn(f"{slow.setting}, as the recipe says, is slower here than float32: {slow.seconds:.3g} s a pass "
+                 f"instead of {slow.before:.3g} s; next: --speed auto, or --set amp=null")  # fmt: skip
+        return {"recipe": recipe_to_json(recipe), "told": {}}
+    passes = cost.steps * math.ceil(recipe.devices / processes.size)
+    chosen, trials = choose_speed(recipe, cost.num_classes, passes, where, processes.size == 1, OUT.print)
+    for setting in SETTINGS:
+        OUT.print(f"speed: {setting} = {json.dumps(recipe_to_json(chosen)[setting])}")
+    return {"recipe": recipe_to_json(chosen), "told": {"speed": [asdict(trial) for trial in trials]}}
+
+
+def choose_again(recipe: str | None, run: Path, overrides: list[str], max_microbatch: int | None, speed: str) -> Chosen:
     """Return the run that the same command started before, to go on with; BadRequest where it was another command."""
     stored = checkpoint.run_recipe(run)
     if recipe is not None:
         started = next((event for event in checkpoint.read_events(run) if event["event"] == "start"), None)
         processes = int(started["numerics"].get("processes", 1)) if started else 1
         same = fit(with_whole_path(load_recipe(recipe, overrides)), devices=processes, max_microbatch=max_microbatch)
-        differences = recipe_differences(stored, same.recipe) if started else []
+        wanted = same.recipe
+        if speed == "auto":  # it chose these when the run began
+            wanted = replace(wanted, **{setting: getattr(stored, setting) for setting in SETTINGS})
+        differences = recipe_differences(stored, wanted) if started else []
         if differences:
             raise BadRequest(f"{run} was started with another recipe", *differences, "next: give another --out")
     return Chosen(stored, run, resume=True)
