@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -253,12 +254,38 @@ def hashes_equal(said: Mapping[str, Any]) -> bool:
     return said["all_weights_equal"] and all(len(set(each["weights_sha256"].values())) == 1 for each in said["rounds"])
 
 
+def ratios_hold(said: Mapping[str, Any]) -> bool:
+    """Say whether the ratios of a benchmark of training follow from its seconds, and reach their goals."""
+    for net in (value for value in said.values() if isinstance(value, dict) and "goals" in value):
+        ours = net["seconds"]["resnetkit"]
+        for name, other in (("times_mmpretrain", "mmpretrain"), ("times_timm", "timm")):
+            ratio = median(theirs / own for theirs, own in zip(net["seconds"][other], ours, strict=True))
+            if abs(net[name] - ratio) > EXACT:
+                return False
+        reached = {name: net[name] <= goal if name == "loop_over_bare" else net[name] >= goal
+                   for name, goal in net["goals"].items()}  # fmt: skip
+        if not all(reached.values()):
+            return False
+    return True
+
+
+def forecasts_hold(said: Mapping[str, Any]) -> bool:
+    """Say whether forecasts and measured rates differ as is said, and with two processes by no more than the goal."""
+    return all(
+        abs(row["forecast_images_per_second"] / row["measured_images_per_second"] - 1 - row["error"]) <= EXACT
+        and (row["processes"] != 2 or abs(row["error"]) <= said["goal_with_two"])
+        for row in said["rows"]
+    )
+
+
 # What other results files say of themselves: by a key of theirs, whether it holds.
 STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "figures": bounded,
     "all_weights_equal": hashes_equal,
     "most_steps_done_again": lambda said: said["most_steps_done_again"] <= said["save_every_steps"],
     "equal_bytes": lambda said: said["equal_bytes"] is True,
+    "resnet18": ratios_hold,
+    "goal_with_two": forecasts_hold,
     "failed": lambda said: not said["failed"] and not any(run["exit_code"] for run in said["runs"]),
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
     "from_one_process": lambda said: said["from_one_process"]["largest_difference"] <= said["tolerance"],
