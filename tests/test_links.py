@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,8 +28,9 @@ def test_a_ring_of_two_sends_all_once_each_way() -> None:
     assert ring_seconds(1000, 4, Link(0.0, 1000)) == pytest.approx(2 * 3 / 4)
 
 
-def test_a_run_of_two_processes_here_times_sums_and_passes() -> None:
-    found = measure_node(RECIPE, 2, 1, 8, 0.5)
+@pytest.mark.parametrize("sync", [False, True])
+def test_a_run_of_two_processes_here_times_sums_and_passes(sync: bool) -> None:
+    found = measure_node(replace(RECIPE, sync_batchnorm=sync), 2, 1, 8, 0.5)
     assert [size for size, _ in found.sums] == list(SIZES) and all(seconds > 0 for _, seconds in found.sums)
     assert found.sums[-1][1] > found.sums[0][1]
     assert found.link.alpha >= 0 and found.link.bytes_per_second > 1e6
@@ -36,5 +39,5 @@ def test_a_run_of_two_processes_here_times_sums_and_passes() -> None:
 
 
 def test_a_run_that_fails_says_why() -> None:
-    with pytest.raises(ResnetkitError, match="the short run failed"):
+    with pytest.raises(ResnetkitError, match="expects a positive integer"):
         measure_node(RECIPE, 2, 0, 8, 0.0)

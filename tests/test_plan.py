@@ -14,7 +14,7 @@ from resnetkit.cli import main
 from resnetkit.errors import BadRequest
 from resnetkit.links import Link, NodeRun, ring_seconds
 from resnetkit.models import ResNet, find_architecture
-from resnetkit.plan import LINKS, hidden_seconds, node_seconds, plan, slower
+from resnetkit.plan import LINKS, hidden_seconds, largest_normal, node_seconds, plan, slower
 from resnetkit.recipes import load_recipe
 
 HERE = Link(1e-4, 1e9)
@@ -68,10 +68,18 @@ def test_a_slow_link_makes_it_slower(known_machine: None) -> None:
 def test_gpus_hide_all_sums_but_the_last_bucket() -> None:
     found = plan(load_recipe("resnet50_8xb32-fp16_in1k", []), 2, 8, "100GbE", "A100 80GB")
     assert 0 < found.exposed_seconds < found.sum_seconds
-    assert found.waiting_seconds == pytest.approx(0.01 * found.compute_seconds * math.sqrt(2 * math.log(16)))
+    assert found.waiting_seconds == pytest.approx(
+        0.01 * found.compute_seconds * largest_normal(16) / math.sqrt(found.batch.accumulation)
+    )
     assert found.run is None and {figure.known.split()[0] for figure in found.figures} == {"published", "assumed"}
     assert hidden_seconds([1.0, 1.0, 1.0], 1.5) == pytest.approx(1.0)
     assert hidden_seconds([1.0], 1.5) == 0
+
+
+def test_the_largest_of_normal_deviations_is_as_tables_say() -> None:
+    means = {1: 0.0, 2: 0.5642, 3: 0.8463, 4: 1.0294, 10: 1.5388}  # Harter, Biometrika 48 (1961), table 1
+    for count, mean in means.items():
+        assert largest_normal(count) == pytest.approx(mean, abs=1e-4)
 
 
 def test_nodes_choose_a_ring_or_a_tree() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +14,10 @@ import torch
 from resnetkit import checkpoint, speed
 from resnetkit.commands import training
 from resnetkit.cost import recipe_cost
+from resnetkit.home import write_json
 from resnetkit.processes import ALONE
 from resnetkit.recipe import Amp, Recipe
-from resnetkit.recipe_json import read_recipe
+from resnetkit.recipe_json import read_recipe, recipe_to_json
 from resnetkit.speed import SETTINGS, Bench, Trial, choose_speed, slower_precision
 from tiny import RECIPE
 
@@ -33,6 +33,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[Recipe], flo
         monkeypatch.setattr(Bench, "steps_of", lambda bench, recipe: lambda: seconds_of(recipe))
         monkeypatch.setattr(speed, "images_of_pass", lambda *about: 8)
         monkeypatch.setattr(speed, "usable_cores", lambda: 4)
+        monkeypatch.setattr(speed, "keep_freed_memory", lambda keep=True: True)
 
     return put
 
@@ -58,8 +59,24 @@ def test_what_is_faster_is_kept_and_builds_on_what_was_kept_before(machine: Call
 def test_a_gain_within_the_noise_is_none(machine: Callable[..., None]) -> None:
     machine(lambda recipe: 0.98 if recipe.amp or not recipe.channels_last or recipe.threads else 1.0)
     chosen, trials = choose_speed(RECIPE, 3, 100, CPU)
-    assert (chosen.amp, chosen.channels_last, chosen.threads) == (None, True, None)
-    assert not kept(trials)
+    assert chosen == RECIPE
+    assert kept(trials) == {"keeping freed memory"}  # as the recipe says: no difference was found
+
+
+@pytest.mark.parametrize(("before", "after", "keeps"), [(1.0, 0.9, True), (1.0, 1.1, False), (1.0, 1.01, True)])
+def test_memory_is_kept_unless_that_is_slower(
+    before: float, after: float, keeps: bool, machine: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state = {"keeps": False}
+
+    def tell(keep: bool = True) -> bool:
+        state["keeps"] = keep
+        return True
+
+    machine(lambda recipe: after if state["keeps"] else before)
+    monkeypatch.setattr(speed, "keep_freed_memory", tell)
+    chosen, _ = choose_speed(RECIPE, 3, 10, CPU)
+    assert chosen.keep_freed_memory is keeps and state["keeps"] is keeps
 
 
 def test_mixed_precision_of_the_recipe_goes_where_it_is_slower(machine: Callable[..., None]) -> None:
@@ -125,11 +142,19 @@ def test_the_choice_is_stored_in_the_run_and_kept_by_restarts(tmp_path: Path) ->
         assert f"speed: {setting} = " in first.stdout
     started = checkpoint.read_events(run)[0]
     assert {"setting", "before", "seconds", "kept", "note"} == set(started["speed"][0])
-    json.dumps(started)
+    chosen = replace(stored, channels_last=False, amp=Amp("bfloat16"), threads=1)  # as another machine would have
+    write_json(run / checkpoint.RECIPE, recipe_to_json(chosen))
     again = subprocess.run(words, capture_output=True, text=True, check=False)
     assert again.returncode == 0, again.stderr
     assert "speed:" not in again.stdout
-    assert checkpoint.run_recipe(run) == stored
+    assert checkpoint.run_recipe(run) == chosen
+
+
+def test_a_recipe_given_again_leaves_what_was_chosen_but_not_what_is_said() -> None:
+    stored = replace(RECIPE, amp=Amp("bfloat16"), threads=1)
+    assert training.with_settings_of(stored, RECIPE, []) == stored
+    assert training.with_settings_of(stored, RECIPE, ["threads=null"]) == replace(stored, threads=None)
+    assert training.with_settings_of(stored, RECIPE, ["amp.dtype=float16"]).amp is None
 
 
 def test_a_recipe_whose_mixed_precision_is_slower_is_warned_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -37,10 +38,11 @@ def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run of its own, whose data is at hand."""
     test = EvaluationData(DATASET.test, DATASET.class_names, DATASET.sha256)
     monkeypatch.setattr(verify, "open_evaluation_data", lambda name, trained_on: test)
+    monkeypatch.setattr(verify, "kept_folder", lambda name: tmp_path)
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
-AT_HAND = Machine(data="tiny")
+AT_HAND = Machine(data="cifar10")
 
 
 def failed(checks: list[Check]) -> list[str]:
@@ -51,7 +53,7 @@ def test_a_run_that_says_the_truth_passes(run: Path, capsys: pytest.CaptureFixtu
     checks = verify.verify(str(run), AT_HAND)
     assert all(check.passed for check in checks) and len(checks) > 20
     assert {"weights sha256", "data sha256", "correct", "top1", "loss"} <= {check.what for check in checks}
-    assert main(["verify", str(run), "--data", "tiny"]) == 0
+    assert main(["verify", str(run), "--data", "cifar10"]) == 0
     assert f"{len(checks)} passed, 0 failed, 0 not checked" in capsys.readouterr().out
 
 
@@ -68,7 +70,7 @@ def test_a_byte_of_the_weights_that_was_changed_fails(run: Path, capsys: pytest.
     content[-200] ^= 1
     (run / checkpoint.WEIGHTS).write_bytes(content)
     assert "weights sha256" in failed(verify.verify(str(run), AT_HAND))
-    assert main(["verify", str(run), "--data", "tiny"]) == 1
+    assert main(["verify", str(run), "--data", "cifar10"]) == 1
     assert "FAIL         run  weights sha256" in capsys.readouterr().out
 
 
@@ -91,6 +93,7 @@ def test_other_weights_fail_by_their_accuracy(run: Path) -> None:
 
 
 def test_data_that_is_not_here_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "kept_folder", kept_folder)
     monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "empty"))
     checks = verify.verify(str(run), Machine())
     assert not failed(checks)
@@ -119,17 +122,58 @@ def test_all_results_and_nets_pass_or_say_why_not(capsys: pytest.CaptureFixture[
     assert len(json.loads(capsys.readouterr().out)) == len(checks)
 
 
-@pytest.mark.parametrize("name", ["quickstart.json", "akamaster-resnet20.json", "parity.json", "resume.json"])
-def test_a_results_file_with_a_digit_changed_fails(name: str, tmp_path: Path) -> None:
-    said = read_json(RESULTS / name)
-    if "correct" in said:
-        said["correct"] += 1
-    elif "figures" in said:
-        said["figures"][7]["error"] = 2 * said["figures"][7]["bound"] + 1
-    else:
-        said["rounds"][0]["weights_sha256"]["killed"] = "0" * 64
+CHANGES: list[tuple[str, tuple[str | int, ...], Any]] = [
+    ("quickstart.json", ("correct",), 7939),
+    ("quickstart.json", ("top5",), 0.99),
+    ("quickstart.json", ("classes", 3, "recall"), 0.99),
+    ("quickstart.json", ("classes", 4, "precision"), 0.5),
+    ("quickstart.json", ("top1_interval", 0), 0.5),
+    ("akamaster-resnet20.json", ("images",), 10_001),
+    ("parity.json", ("figures", 7, "error"), 1e9),
+    ("resume.json", ("rounds", 0, "weights_sha256", "killed"), "0" * 64),
+    ("resume.json", ("rounds", 2, "kills", 3, "resumed_step"), 0),
+    ("resume.json", ("kills",), 51),
+    ("two-hosts.json", ("from_two_processes_on_one_host", "largest_difference"), 1e-9),
+    ("two-hosts.json", ("from_one_process", "largest_difference"), 1e-3),
+    ("plan.json", ("rows", 0, "error"), 0.01),
+    ("train-speed.json", ("resnet20", "loop_over_bare"), 0.5),
+    ("train-speed.json", ("resnet18", "times_mmpretrain"), 2.0),
+    ("train-speed.json", ("resnet18", "share_of_peak"), 0.9),
+    ("own-layouts.json", ("runs", 0, "exit_code"), 1),
+    ("decoding.json", ("equal_bytes",), False),
+    ("real-weights.json", ("equal_after_every_step",), False),
+]
+
+
+@pytest.mark.parametrize(("name", "path", "value"), CHANGES)
+def test_a_results_file_with_a_figure_changed_fails(
+    name: str, path: tuple[str | int, ...], value: object, tmp_path: Path
+) -> None:
+    said: Any = read_json(RESULTS / name)
+    write_json(tmp_path / name, said)
+    assert not failed(verify.verify(str(tmp_path / name), Machine()))
+    part = said
+    for key in path[:-1]:
+        part = part[key]
+    assert part[path[-1]] != value
+    part[path[-1]] = value
     write_json(tmp_path / name, said)
     assert failed(verify.verify(str(tmp_path / name), Machine()))
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"correct": 1, "confusion": []}', '{"rows": 3, "goal_with_two": 0.1}'])
+def test_a_damaged_results_file_fails_and_the_others_are_checked(content: str, tmp_path: Path) -> None:
+    (tmp_path / "damaged.json").write_text(content)
+    shutil.copy(RESULTS / "quickstart.json", tmp_path)
+    checks = verify_all(tmp_path, Machine())
+    assert {check.subject for check in checks if check.passed is False} == {"damaged.json"}
+    assert {"quickstart.json", *ZOO} <= {check.subject for check in checks}
+
+
+def test_an_evaluation_without_a_figure_fails(run: Path) -> None:
+    said = read_json(run / checkpoint.EVALUATION)
+    write_json(run / checkpoint.EVALUATION, {key: value for key, value in said.items() if key != "images"})
+    assert "content" in failed(verify.verify(str(run), AT_HAND))
 
 
 def test_what_is_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,6 +50,7 @@ class MachineForecast:
     steps: int  # that were timed
     load_average: float | None  # of the minute before: above 0 something else was running
     seconds_per_image: float  # forward and backward
+    spread: float | None  # standard deviation of a step's time, as a fraction of it; None: one step was timed
     seconds_per_update: float  # optimizer and average, once a step
     images_per_second: float  # of the recipe, updates included
     hours: float  # of training on this one device
@@ -131,6 +132,7 @@ def measure(
         steps=len(times),
         load_average=load,
         seconds_per_image=per_image,
+        spread=spread_of(times),
         seconds_per_update=update,
         images_per_second=cost.samples / total,
         hours=total / 3600,
@@ -144,6 +146,11 @@ def timed_passes(training: Training, most: int, deadline: float) -> tuple[int, l
     while time.perf_counter() + times[-1] < deadline:
         times.append(pass_seconds(training, microbatch))
     return microbatch, times
+
+
+def spread_of(times: list[float]) -> float | None:
+    """Return the standard deviation of some times as a fraction of their mean; None of a single one."""
+    return statistics.pstdev(times) / statistics.fmean(times) if len(times) > 1 else None
 
 
 def fitting_pass(training: Training, most: int, deadline: float) -> tuple[int, float]:
@@ -208,6 +215,7 @@ def without_data(recipe: Recipe) -> Recipe:
         repeated_augmentation=None,
         init_from=None,
         val_images=0,
+        sync_batchnorm=False,  # its sums are waits for other processes, which do not take part
         compile=False,
     )
 

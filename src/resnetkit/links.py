@@ -6,6 +6,7 @@ run by `measure_node` under torchrun:  python -m resnetkit.links REQUEST.json
 from __future__ import annotations
 
 import os
+import re
 import statistics
 import subprocess
 import sys
@@ -22,7 +23,7 @@ import torch
 from resnetkit.assemble import assemble
 from resnetkit.cost import recipe_cost
 from resnetkit.errors import ResnetkitError
-from resnetkit.forecast import blank_dataset, timed_passes, update_seconds, without_data, without_updates
+from resnetkit.forecast import blank_dataset, spread_of, timed_passes, update_seconds, without_data, without_updates
 from resnetkit.home import read_json, write_json
 from resnetkit.memory import keep_freed_memory
 from resnetkit.processes import Processes, joined
@@ -32,7 +33,7 @@ from resnetkit.train import deterministic
 
 SIZES = tuple(4**power for power in range(6, 14))  # bytes of the sums that are timed: 4 KiB to 64 MiB
 REPEATS = 7
-LONGEST_SECONDS = 300  # of a short run, before it is given up
+LONGEST_SECONDS = 120  # that a process waits for another
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,9 @@ def fit_link(sums: Sequence[tuple[int, float]], processes: int) -> tuple[Link, f
     messages, share = 2 * (processes - 1), 2 * (processes - 1) / processes
     columns = np.stack([np.full_like(times, messages), share * sizes], axis=1) / times[:, None]
     (alpha, per_byte), *_ = np.linalg.lstsq(columns, np.ones_like(times))
-    link = Link(max(float(alpha), 0.0), 1 / float(per_byte))
+    if alpha < 0:  # the noise of small sums: by the bandwidth alone
+        alpha, per_byte = 0.0, columns[:, 1].sum() / np.square(columns[:, 1]).sum()
+    link = Link(float(alpha), 1 / float(per_byte))
     fitted = np.array([ring_seconds(int(size), processes, link) for size in sizes])
     return link, float(np.max(np.abs(fitted / times - 1)))
 
@@ -88,16 +91,19 @@ def measure_node(recipe: Recipe, processes: int, threads: int, microbatch_size: 
         command = [sys.executable, *launch, "-m", "resnetkit.links", str(path)]
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         try:
-            subprocess.run(
-                command, check=True, capture_output=True, text=True, timeout=LONGEST_SECONDS, env=environment
-            )
+            subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
         except subprocess.CalledProcessError as error:
-            raise ResnetkitError("the short run failed", *error.stderr.strip().splitlines()[-3:]) from error
-        except subprocess.TimeoutExpired as error:
-            raise ResnetkitError(f"the short run did not end in {LONGEST_SECONDS} s") from error
+            raise ResnetkitError("the short run failed", *reasons(error.stderr)) from error
         found = read_json(answer_of(path))
     link, worst = fit_link(found["sums"], processes)
     return NodeRun(processes, threads, tuple(map(tuple, found["sums"])), link, worst, *found["passes"])
+
+
+def reasons(printed: str) -> list[str]:
+    """Return the errors among what processes printed: the last line of each traceback, each once."""
+    lines = [line.split("]: ", 1)[-1] for line in printed.splitlines()]
+    errors = [line for line in lines if re.match(r"[\w.]+(Error|Lost|Request|Exception): ", line)]
+    return list(dict.fromkeys(errors))[:3] or lines[-3:]
 
 
 def answer_of(request: Path) -> Path:
@@ -138,7 +144,7 @@ def timed_beside(recipe: Recipe, processes: Processes, microbatch_size: int, bud
     deadline = time.perf_counter() + budget_seconds
     images, times = timed_passes(without_updates(training), microbatch_size, deadline)
     own = np.array([statistics.median(times) / images, update_seconds(training, deadline + budget_seconds / 4),
-                    statistics.pstdev(times) / statistics.fmean(times), images])  # fmt: skip
+                    spread_of(times) or 0.0, images])  # fmt: skip
     per_image, update, spread, images = np.mean(processes.gather(own, len(own)), axis=0)
     return [round(float(images)), float(per_image), float(spread), float(update)]
 

@@ -5,7 +5,7 @@ A step is compute, then what of the gradients' sum is not hidden behind the back
     sum over a ring of n processes            2 (n - 1) (alpha + S / n / B)
     over N nodes with g GPUs each (NCCL)      2 (g - 1) / g S / B_inside + 2 (N - 1) / N S / B_link
                                               + the latencies of a ring or of a tree, whichever is less
-    waiting                                   sigma sqrt(2 ln n): the mean of the largest of n normal deviations
+    waiting                                   sigma times the mean of the largest of n normal deviations
 
 (Patarasuk and Yuan, 2009, doi.org/10.1016/j.jpdc.2008.09.002, for the ring.)
 """
@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -44,7 +45,7 @@ LINKS = {
 }
 # What is assumed between the GPUs of a node: NVLink of A100 and V100 at three quarters of its rate, PCIe 4 for the RTX.
 INSIDE = {"A100 80GB": Link(3e-6, 225e9), "V100 16GB": Link(3e-6, 112e9), "RTX 3090": Link(10e-6, 20e9)}
-GPU_SPREAD = 0.01  # of a step's time, assumed
+SPREAD = 0.01  # of a step's time, assumed where it is not measured
 BACKWARD_SHARE = 2 / 3  # of a pass: gradients of weights and of inputs
 SMALL_SUM = 16  # bytes: loss and images counted right
 
@@ -119,13 +120,13 @@ def plan(
     devices = nodes * devices_per_node
     batch = fit(recipe, devices, max_microbatch)
     cost = recipe_cost(batch.recipe)
-    known = cpu_device(batch, cost, devices_per_node) if device == CPU else gpu_device(batch, cost, device)
+    known = cpu_device(batch, cost, nodes, devices_per_node) if device == CPU else gpu_device(batch, cost, device)
     passes = batch.accumulation * batch.microbatch_size * known.seconds_per_image * known.crowding
     buckets, others = sums_of_step(batch.recipe, cost, nodes, devices_per_node, link, known, device)
     compute = passes + known.seconds_per_update * known.crowding
     hidden = hidden_seconds(buckets, passes / batch.accumulation) if known.overlaps else 0.0
     exposed = sum(buckets) + sum(others) - hidden
-    waiting = compute * known.spread / math.sqrt(batch.accumulation) * math.sqrt(2 * math.log(devices))
+    waiting = compute * known.spread / math.sqrt(batch.accumulation) * largest_normal(devices)
     step = compute + exposed + waiting
     rate = cost.batch_size / step
     image_bytes = IMAGE_BYTES.get(recipe.data)
@@ -171,26 +172,36 @@ def refuse_unknown(nodes: int, link: str, device: str, recipe: Recipe) -> None:
 # --- devices ---
 
 
-def cpu_device(batch: BatchPlan, cost: RecipeCost, per_node: int) -> Device:
+def cpu_device(batch: BatchPlan, cost: RecipeCost, nodes: int, per_node: int) -> Device:
     """Measure this machine: passes of as many processes as it has cores for, and sums between them."""
     cores = usable_cores()
     beside, threads = min(per_node, cores), max(1, cores // per_node)
-    run = measure_node(batch.recipe, max(2, beside), threads, batch.microbatch_size,
-                       BUDGET_SECONDS if beside > 1 else 0.0)  # fmt: skip
-    if run.seconds_per_image is None or run.spread is None or run.seconds_per_update is None:
-        alone = measure(batch.recipe, cost, batch.microbatch_size, BUDGET_SECONDS, torch.device("cpu"))
-        per_image, update, spread = alone.seconds_per_image, alone.seconds_per_update, 0.0
-    else:
+    run = None
+    if nodes * per_node > 1:
+        budget = BUDGET_SECONDS if beside > 1 else 0.0
+        run = measure_node(batch.recipe, max(2, beside), threads, batch.microbatch_size, budget)
+    if run and run.seconds_per_image and run.seconds_per_update and run.microbatch_size:
         per_image, update, spread = run.seconds_per_image, run.seconds_per_update, run.spread
-    how = f"measured: {beside} {'process' if beside == 1 else 'processes'} here at once, {threads} threads each"
-    figures = (
+        images = run.microbatch_size
+    else:
+        alone = measure(batch.recipe, cost, batch.microbatch_size, BUDGET_SECONDS, torch.device("cpu"))
+        per_image, update, spread = alone.seconds_per_image, alone.seconds_per_update, alone.spread
+        images, threads = alone.microbatch_size, alone.threads
+    who = "a process here" if beside == 1 else f"{beside} processes here at once"
+    how = f"measured: {who}, passes of {images} images, {threads} threads each"
+    figures = [
         Figure("a pass, an image", per_image, "s", how),
         Figure("an update", update, "s", how),
-        Figure("spread of a pass", spread, "", how),
-        Figure("alpha of a message", run.link.alpha, "s", f"measured: gloo between {run.processes} processes here"),
-        Figure("bandwidth", run.link.bytes_per_second, "B/s", f"measured, fitted within {run.worst_fit:.0%}"),
-    )
-    return Device(per_image, update, spread, False, max(1.0, per_node / cores), figures, run)
+        Figure("spread of a pass", SPREAD if spread is None else spread, "", "assumed" if spread is None else how),
+    ]
+    if run:
+        sums = f"gloo between {run.processes} processes here; single sums differ by up to {run.worst_fit:.0%}"
+        figures += [
+            Figure("alpha of a message", run.link.alpha, "s", f"measured: {sums}"),
+            Figure("bandwidth", run.link.bytes_per_second, "B/s", f"measured: {sums}"),
+        ]
+    return Device(per_image, update, SPREAD if spread is None else spread, False, max(1.0, per_node / cores),
+                  tuple(figures), run)  # fmt: skip
 
 
 def gpu_device(batch: BatchPlan, cost: RecipeCost, name: str) -> Device:
@@ -202,9 +213,9 @@ def gpu_device(batch: BatchPlan, cost: RecipeCost, name: str) -> Device:
     )
     figures = (
         Figure("a pass and its update, an image", seconds, "s", "published ResNet-50 throughput, by multiply-adds"),
-        Figure("spread of a step", GPU_SPREAD, "", "assumed"),
+        Figure("spread of a step", SPREAD, "", "assumed"),
     )
-    return Device(seconds, 0.0, GPU_SPREAD, True, 1.0, figures, None)
+    return Device(seconds, 0.0, SPREAD, True, 1.0, figures, None)
 
 
 def gpu_rates(recipe: Recipe, name: str) -> set[Precision]:
@@ -225,7 +236,8 @@ def sums_of_step(
 
     def seconds(size: int) -> float:
         if known.run:
-            return known.crowding * ring_seconds(size, nodes * per_node, slower(known.run.link, LINKS[link]))
+            here = Link(known.crowding * known.run.link.alpha, known.run.link.bytes_per_second / known.crowding)
+            return ring_seconds(size, nodes * per_node, slower(here, LINKS[link if nodes > 1 else LOCAL]))
         return node_seconds(size, nodes, per_node, LINKS[link], INSIDE[device])
 
     with torch.device("meta"):
@@ -257,6 +269,15 @@ def node_seconds(size: int, nodes: int, per_node: int, link: Link, inside: Link)
 def hidden_seconds(buckets: list[float], pass_seconds: float) -> float:
     """Return what of the gradients' sums goes on behind the last backward pass: all but the last bucket may."""
     return min(sum(buckets[:-1]), BACKWARD_SHARE * pass_seconds)
+
+
+def largest_normal(count: int) -> float:
+    """Return the mean of the largest of `count` standard normal deviations: the integral of x d Phi(x)^count."""
+    if count == 1:
+        return 0.0
+    places = np.linspace(-10, 10, 20_001)
+    below = np.array([0.5 * math.erfc(-place / math.sqrt(2)) for place in places]) ** count
+    return float(np.sum((places[1:] + places[:-1]) / 2 * np.diff(below)))
 
 
 def link_figures(link: str, device: str) -> tuple[Figure, ...]:

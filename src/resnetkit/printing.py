@@ -87,19 +87,19 @@ def print_published(row: dict[str, Any]) -> None:
     OUT.print("")
 
 
-def print_plan(plan: BatchPlan) -> None:
+def print_plan(plan: BatchPlan, console: Console = OUT) -> None:
     """Print how a number of devices runs a recipe."""
     for reason in plan.reasons:
-        OUT.print(reason)
+        console.print(reason)
     for warning in plan.warnings:
-        OUT.print(f"warning: {warning}")
+        console.print(f"warning: {warning}")
 
 
 def print_step_plan(found: Plan, console: Console) -> None:
     """Print how a recipe would go on some devices, and how each figure is known."""
     where = f"{found.nodes} x {found.devices_per_node} {found.device}"
     console.print(f"{found.recipe} on {where}, link {found.link}")
-    print_plan(found.batch)
+    print_plan(found.batch, console)
     console.print(f"\na step     {found.step_seconds:.4g} s, modelled:")
     console.print(f"           {found.compute_seconds:.4g} s forward, backward and update")
     console.print(
@@ -256,9 +256,9 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
     """Print claims with what was found, then how many passed, failed and could not be checked."""
     words = {True: "pass", False: "FAIL", None: "not checked"}
     for check in checks:
-        line = f"{words[check.passed]:<12} {printable(check.subject)}  {check.what}"
+        line = f"{words[check.passed]:<12} {printable(check.subject)}  {printable(check.what)}"
         if check.passed is None:
-            console.print(f"{line}: {check.reason}")
+            console.print(f"{line}: {printable(check.reason)}")
         else:
             within = f", tolerance {check.tolerance:.3g}" if check.tolerance else ""
             console.print(f"{line}: claimed {printable(check.claimed)}, found {printable(check.found)}{within}")

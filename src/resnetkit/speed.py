@@ -16,6 +16,7 @@ import torch
 
 from resnetkit.assemble import assemble
 from resnetkit.data.loader import Batch
+from resnetkit.errors import NonFiniteLoss
 from resnetkit.forecast import blank_dataset, fitting_pass, generated_batch, seconds, without_data, without_updates
 from resnetkit.memory import keep_freed_memory
 from resnetkit.provenance import usable_cores
@@ -111,11 +112,14 @@ def slower_precision(recipe: Recipe, num_classes: int, device: torch.device) -> 
     """Return how a recipe's mixed precision compares with float32, where it is slower on this device."""
     if recipe.amp is None:
         return None
+    if recipe.keep_freed_memory:
+        keep_freed_memory()  # as training does
+    half, single = replace(recipe, compile=False), replace(recipe, compile=False, amp=None)
     with deterministic():
-        images = images_of_pass(replace(recipe, amp=None), num_classes, device, SIZING_SECONDS / 4)
+        images = images_of_pass(single, num_classes, device, SIZING_SECONDS / 4)
         bench = Bench(num_classes, device, images, torch.get_num_threads())
-        trial = compare(f"mixed precision, {recipe.amp.dtype}", replace(recipe, amp=None), recipe, bench, 0)
-    slower = trial.before is not None and trial.seconds is not None and trial.seconds > trial.before
+        trial = compare(f"mixed precision, {recipe.amp.dtype}", single, half, bench, 0)
+    slower = trial.before is not None and trial.seconds is not None and trial.before < FASTER * trial.seconds
     return trial if slower else None
 
 
@@ -156,10 +160,12 @@ def compare(setting: str, recipe: Recipe, changed: Recipe, bench: Bench, passes:
         times = [(before(), after())]
         while len(times) < PAIRS and times[0][1] < HOPELESS * times[0][0]:
             times.append((before(), after()))
-    except RuntimeError as error:  # a kernel that is not there, no compiler, no memory
-        return Trial(setting, None, None, kept=False, note=f"not possible here: {str(error).strip().splitlines()[0]}")
+    except (RuntimeError, NonFiniteLoss) as error:  # a kernel that is not there, no compiler, no memory
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return Trial(setting, None, None, kept=False, note=f"not possible here: {reason}")
     old, new = (statistics.median(column) for column in zip(*times, strict=True))
-    if changed.compile and not recipe.compile and passes * (old - new) < prepared:
+    saved = passes * (old - new) * recipe.microbatch_size / bench.images
+    if changed.compile and not recipe.compile and saved < prepared:
         return Trial(setting, old, new, kept=False, note=f"compiling takes {prepared:.0f} s, more than it saves")
     return Trial(setting, old, new, kept=new < FASTER * old)
 
@@ -182,4 +188,7 @@ def try_memory(recipe: Recipe, bench: Bench) -> Trial:
         return Trial(setting, None, None, kept=False, note="not possible here: this is not glibc")
     step()
     after = statistics.median(step() for _ in range(PAIRS))
-    return Trial(setting, before, after, kept=after < before)
+    faster = recipe.keep_freed_memory if FASTER * before < after < before / FASTER else after < before
+    if not faster:
+        keep_freed_memory(keep=False)
+    return Trial(setting, before, after, kept=faster)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
+from math import isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,17 +19,19 @@ from resnetkit.data.opening import EvaluationData, open_evaluation_data
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
-from resnetkit.evaluate import TOP_K, evaluate
+from resnetkit.evaluate import class_row, evaluate
 from resnetkit.home import read_json
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.metrics import wilson_interval
-from resnetkit.published import kept_file, of_page
+from resnetkit.published import PUBLISHED, kept_file, of_page
+from resnetkit.recipes import RECIPES
 from resnetkit.weights_file import file_sha256
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
 IMAGES_TOLERANCE = 0.0002  # of the images: another machine's kernels round otherwise; one image at least
 LOSS_TOLERANCE = 1e-4  # of the loss
+NOT_REPEATED = {"--plain", "--raw", "--stride-style", "--class-names"}  # of `evaluate`, to be given by the user again
 EXACT = 1e-9  # of what follows from numbers beside it
 
 
@@ -62,36 +67,45 @@ class Machine:
     data: str | None = None  # a folder or name, in place of what a claim names
     weights: Path | None = None  # a folder of weights files, found by their SHA-256
     device: torch.device = torch.device("cpu")  # noqa: RUF009
+    photos_only: bool = False  # data is in place of photos, but not of data that has a name here
 
-    def open_data(self, name: str, trained_on: str | None = None) -> EvaluationData | str:
+    def open_data(self, name: str | None, trained_on: str | None = None) -> EvaluationData | str:
         """Return the test images of a claim's data, or why not; nothing is fetched."""
-        place = self.data or name
-        if self.data is None and name in DATASETS and not kept_folder(name).is_dir():
-            return f"{name} is not on this machine; next: resnetkit data {name}"
+        place = name if self.photos_only and name in DATASETS else self.data or name
+        if not place:
+            return "it does not say of which data; next: --data DIR"
+        if place in DATASETS and not kept_folder(place).is_dir():
+            return f"{place} is not on this machine; next: resnetkit data {place}"
         try:
             return open_evaluation_data(place, trained_on)
         except ResnetkitError as error:
-            return f"{error.what}; next: --data DIR"
+            return "; ".join((error.what, *error.details))
 
     def find_weights(self, sha256: str) -> Path | None:
         """Return the file of this SHA-256."""
-        files = sorted(self.weights.iterdir()) if self.weights else []
-        return next((file for file in files if file.is_file() and file_sha256(file) == sha256), None)
+        return hashes_in(self.weights).get(sha256) if self.weights else None
+
+
+@cache
+def hashes_in(folder: Path) -> dict[str, Path]:
+    """Return the files of a folder by their SHA-256."""
+    return {file_sha256(file): file for file in sorted(folder.iterdir()) if file.is_file()}
 
 
 def verify(name: str, machine: Machine) -> list[Check]:
     """Check a net of the zoo, a run directory, a weights file of ours, or a results file; BadRequest for all else."""
     path = Path(name)
-    if name in ZOO:
-        return list(check_zoo(ZOO[name], machine))
-    if path.is_dir() and (path / checkpoint.RECIPE).is_file():
-        return list(check_run(path, machine))
-    if path.is_file() and (path.parent / checkpoint.RECIPE).is_file() and path.name == checkpoint.WEIGHTS:
-        return list(check_run(path.parent, machine))
+    run = path.parent if path.name == checkpoint.WEIGHTS else path
+    if run.is_dir() and (run / checkpoint.RECIPE).is_file():
+        if not (run / checkpoint.EVALUATION).is_file():
+            raise BadRequest(f"{run} is not finished", f"next: resnetkit train --resume --out {run}")
+        return whole(run.name, check_run(run, machine))
     if path.is_file() and path.suffix == ".json":
-        return list(check_result(path, machine))
+        return whole(path.name, check_result(path, machine))
     if path.is_file():
-        return list(check_file(path, machine))
+        return whole(path.name, check_file(path, machine))
+    if name in ZOO:
+        return whole(name, check_zoo(ZOO[name], machine))
     raise BadRequest(f"nothing to verify is named {name!r}{did_you_mean(name, ZOO)}",
                      "expected a net of the zoo, a run directory, a weights file, or a results file")  # fmt: skip
 
@@ -101,8 +115,19 @@ def verify_all(results: Path, machine: Machine) -> list[Check]:
     files = sorted(results.glob("*.json"))
     if not files:
         raise BadRequest(f"{results} has no results files", "next: --results DIR, or run it from the checkout")
-    return [*(check for file in files for check in check_result(file, machine)),
-            *(check for entry in ZOO.values() for check in check_zoo(entry, machine))]  # fmt: skip
+    machine = replace(machine, photos_only=True)
+    return [*(check for file in files for check in whole(file.name, check_result(file, machine))),
+            *(check for entry in ZOO.values() for check in whole(entry.name, check_zoo(entry, machine)))]  # fmt: skip
+
+
+def whole(subject: str, checks: Iterator[Check]) -> list[Check]:
+    """Return the checks; what cannot be read to its end fails, and does not keep others from being checked."""
+    found: list[Check] = []
+    try:
+        found.extend(checks)
+    except (ResnetkitError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError) as error:
+        found.append(Check(subject, "content", "all that it should have", f"{error!r}", passed=False))
+    return found
 
 
 # --- the zoo ---
@@ -136,8 +161,8 @@ def check_published(entry: ZooEntry, machine: Machine) -> Iterator[Check]:
     elif not kept_file(of_page(entry)).is_file():
         reason = "its published weights are not on this machine"
     else:
-        loaded = load_model(entry.name)
-        data = machine.open_data((loaded.about["data"] or {}).get("name") or entry.name.rpartition("_")[2])
+        loaded = load_model(entry.name, weights=None if entry.name in PUBLISHED else "openmmlab")
+        data = machine.open_data(RECIPES[entry.name].data if entry.name in RECIPES else None)
         if isinstance(data, EvaluationData):
             claims = {"top1": entry.top1} | ({"top5": entry.top5} if entry.top5 else {})
             yield from check_accuracy(entry.name, loaded, data, claims, machine)
@@ -154,17 +179,18 @@ def check_file(path: Path, machine: Machine) -> Iterator[Check]:
     subject = path.name
     if path.suffix == ".safetensors":
         tensors, metadata = checkpoint.read_weights(path)
-        if metadata is not None:
-            claimed = metadata.get("tensors_sha256")
+        claimed = (metadata or {}).get("tensors_sha256")
+        if claimed is None:
+            yield unchecked(subject, "tensors sha256", None, "the file claims none")
+        else:
             yield compared(subject, "tensors sha256", claimed, checkpoint.tensors_sha256(tensors))
     loaded = load_model(path)
-    about = loaded.about
-    if not about["metrics"]:
+    said = loaded.about["data"] or {}
+    if not loaded.about["metrics"]:
         yield unchecked(subject, "accuracy", None, "the file claims no figures")
-        return
-    said = about["data"] or {}
-    data = machine.open_data(said.get("name", ""), said.get("sha256"))
-    for name, claims in about["metrics"].items():
+    for name, claims in loaded.about["metrics"].items():
+        of_data = said.get("name") if name == f"{said.get('name')} test" else None
+        data = machine.open_data(of_data, said.get("sha256"))
         if isinstance(data, str):
             yield unchecked(subject, f"accuracy on {name}", claims.get("top1"), data)
             continue
@@ -176,21 +202,27 @@ def check_data(subject: str, said: Mapping[str, Any], data: EvaluationData) -> I
     """Check the hash of the data, which of a folder's test images alone is not known."""
     if data.sha256 is None:
         yield unchecked(subject, "data sha256", said.get("sha256"), "a folder's hash is that of all its splits")
+    elif said.get("sha256") is None:
+        yield unchecked(subject, "data sha256", None, "none is claimed")
     else:
-        yield compared(subject, "data sha256", said.get("sha256"), data.sha256)
+        yield compared(subject, "data sha256", said["sha256"], data.sha256)
 
 
 def check_accuracy(
     subject: str, loaded: LoadedModel, data: EvaluationData, claims: Mapping[str, Any], machine: Machine
 ) -> Iterator[Check]:
     """Evaluate, and compare each figure that is claimed."""
+    if len(data.class_names) != len(loaded.class_names):
+        reason = f"the images have {len(data.class_names)} classes, the net {len(loaded.class_names)}"
+        yield unchecked(subject, "accuracy", claims.get("top1"), reason)
+        return
     model = loaded.model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     outcome = evaluate(model, data.split, preprocess=loaded.preprocess, device=machine.device)
     images = max(IMAGES_TOLERANCE * outcome.images, 1) + EXACT
     found = {"images": outcome.images, "correct": outcome.correct, "top1": outcome.top1, "top5": outcome.top5,
              "loss": outcome.loss}  # fmt: skip
     tolerances = {"correct": images, "top1": images / outcome.images, "top5": images / outcome.images,
-                  "loss": LOSS_TOLERANCE * outcome.loss}  # fmt: skip
+                  "loss": LOSS_TOLERANCE * abs(outcome.loss) if isfinite(outcome.loss) else 0}  # fmt: skip
     for what, value in found.items():
         if claims.get(what) is not None:
             yield compared(subject, what, claims[what], value, tolerances.get(what, 0))
@@ -198,8 +230,6 @@ def check_accuracy(
 
 def check_run(run: Path, machine: Machine) -> Iterator[Check]:
     """Check what a run says of its weights in evaluation.json, metrics.jsonl and the weights file."""
-    if not (run / checkpoint.EVALUATION).is_file():
-        raise BadRequest(f"{run} is not finished", f"next: resnetkit train --resume --out {run}")
     subject, said = run.name, read_json(run / checkpoint.EVALUATION)
     yield compared(subject, "weights sha256", said["weights_sha256"], file_sha256(run / checkpoint.WEIGHTS))
     told = next((event for event in checkpoint.read_events(run) if event["event"] == "test"), {})
@@ -233,7 +263,7 @@ def check_result(path: Path, machine: Machine) -> Iterator[Check]:
     if not isinstance(said, dict):
         yield Check(subject, "content", "an object", type(said).__name__, passed=False)
         return
-    if "correct" in said and "confusion" in said:
+    if "correct" in said or "confusion" in said:
         yield from check_consistency(subject, said)
         yield from check_again(subject, said, machine)
         return
@@ -244,68 +274,41 @@ def check_result(path: Path, machine: Machine) -> Iterator[Check]:
     yield unchecked(subject, "its figures", None, f"computed by its own command, in minutes or more: {command}")
 
 
-def bounded(said: Mapping[str, Any]) -> bool:
-    """Say whether every figure of a comparison is within its bound, and says so."""
-    return all(row["passed"] == (row["error"] <= row["bound"]) and row["passed"] for row in said["figures"])
-
-
-def hashes_equal(said: Mapping[str, Any]) -> bool:
-    """Say whether runs that were killed have the hashes of those that were not."""
-    return said["all_weights_equal"] and all(len(set(each["weights_sha256"].values())) == 1 for each in said["rounds"])
-
-
-def ratios_hold(said: Mapping[str, Any]) -> bool:
-    """Say whether the ratios of a benchmark of training follow from its seconds, and reach their goals."""
-    for net in (value for value in said.values() if isinstance(value, dict) and "goals" in value):
-        ours = net["seconds"]["resnetkit"]
-        for name, other in (("times_mmpretrain", "mmpretrain"), ("times_timm", "timm")):
-            ratio = median(theirs / own for theirs, own in zip(net["seconds"][other], ours, strict=True))
-            if abs(net[name] - ratio) > EXACT:
-                return False
-        reached = {name: net[name] <= goal if name == "loop_over_bare" else net[name] >= goal
-                   for name, goal in net["goals"].items()}  # fmt: skip
-        if not all(reached.values()):
-            return False
-    return True
-
-
-def forecasts_hold(said: Mapping[str, Any]) -> bool:
-    """Say whether forecasts and measured rates differ as is said, and with two processes by no more than the goal."""
-    return all(
-        abs(row["forecast_images_per_second"] / row["measured_images_per_second"] - 1 - row["error"]) <= EXACT
-        and (row["processes"] != 2 or abs(row["error"]) <= said["goal_with_two"])
-        for row in said["rows"]
-    )
-
-
-# What other results files say of themselves: by a key of theirs, whether it holds.
-STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    "figures": bounded,
-    "all_weights_equal": hashes_equal,
-    "most_steps_done_again": lambda said: said["most_steps_done_again"] <= said["save_every_steps"],
-    "equal_bytes": lambda said: said["equal_bytes"] is True,
-    "resnet18": ratios_hold,
-    "goal_with_two": forecasts_hold,
-    "failed": lambda said: not said["failed"] and not any(run["exit_code"] for run in said["runs"]),
-    "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
-    "from_one_process": lambda said: said["from_one_process"]["largest_difference"] <= said["tolerance"],
-}
-
-
 def check_consistency(subject: str, said: Mapping[str, Any]) -> Iterator[Check]:
     """Check that an evaluation's figures follow from each other."""
     images, correct, cells = said["images"], said["correct"], counts_of(said["confusion"])
     yield compared(subject, "top1 = correct / images", said["top1"], correct / images, EXACT)
     yield compared(subject, "images of the confusion", images, sum(count for _, _, count in cells))
-    # Predictions count by the largest logit, `correct` by rank: equal logits may be counted differently.
     right = sum(count for label, prediction, count in cells if label == prediction)
     yield compared(subject, "correct of the confusion", correct, right)
-    yield compared(subject, "correct of the classes", correct, sum(row["correct"] for row in said["classes"]))
-    for name, hits in (("top1", correct), ("top5", round(said["top5"] * images))):
-        low, high = wilson_interval(hits, images)
+    hits = round(said["top5"] * images)
+    yield compared(subject, "top5, of whole images", said["top5"], max(hits, correct) / images, EXACT)
+    for name, number in (("top1", correct), ("top5", hits)):
+        low, high = wilson_interval(number, images)
         yield compared(subject, f"{name}_interval, low", said[f"{name}_interval"][0], low, EXACT)
         yield compared(subject, f"{name}_interval, high", said[f"{name}_interval"][1], high, EXACT)
-    assert TOP_K == 5
+    yield compared(subject, "classes of the confusion", [], list(differing_classes(said["classes"], cells)))
+
+
+def differing_classes(rows: Sequence[Mapping[str, Any]], cells: Sequence[tuple[int, int, int]]) -> Iterator[str]:
+    """Yield the names of classes whose figures are not those of the confusion."""
+    images, predicted, correct = Counter[int](), Counter[int](), Counter[int]()
+    for label, prediction, count in cells:
+        images[label] += count
+        predicted[prediction] += count
+        correct[label] += count * (label == prediction)
+    for number, row in enumerate(rows):
+        found = class_row(row["class"], images[number], correct[number], predicted[number])
+        if not all(row[name] == value or near(row[name], value) for name, value in found.items()):
+            yield row["class"]
+
+
+def near(claimed: Any, found: Any) -> bool:
+    """Say whether numbers, or lists of them, are equal but for rounding."""
+    if isinstance(claimed, list | tuple) and isinstance(found, list | tuple):
+        return len(claimed) == len(found) and all(map(near, claimed, found))
+    numbers = all(isinstance(value, int | float) for value in (claimed, found))
+    return numbers and abs(claimed - found) <= EXACT
 
 
 def counts_of(confusion: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
@@ -317,16 +320,17 @@ def counts_of(confusion: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
 
 def check_again(subject: str, said: Mapping[str, Any], machine: Machine) -> Iterator[Check]:
     """Evaluate anew, where weights with the claimed hash and the data are here."""
+    words = shlex.split(said["provenance"]["command"])
     path = machine.find_weights(said["weights_sha256"])
+    reason = None
     if path is None:
         reason = "weights of this sha256 are not at hand; next: --weights DIR"
-        yield unchecked(subject, "accuracy", said["top1"], reason)
+    elif said["data"]["name"] not in DATASETS or NOT_REPEATED & set(words):
+        reason = f"next: its own command: {said['provenance']['command']}"
+    data = machine.open_data(said["data"]["name"], said["data"]["sha256"]) if reason is None else reason
+    if isinstance(data, str) or path is None:
+        yield unchecked(subject, "accuracy", said["top1"], str(data))
         return
-    data = machine.open_data(said["data"]["name"], said["data"]["sha256"])
-    if isinstance(data, str):
-        yield unchecked(subject, "accuracy", said["top1"], data)
-        return
-    words = shlex.split(said["provenance"]["command"])
     loaded = load_model(path, mean=floats_after(words, "--mean"), std=floats_after(words, "--std"))
     yield from check_data(subject, said["data"], data)
     yield from check_accuracy(subject, loaded, data, said, machine)
@@ -336,3 +340,78 @@ def floats_after(words: Sequence[str], option: str) -> list[float] | None:
     """Return the three numbers that follow an option of a command."""
     place = words.index(option) if option in words else -1
     return [float(word) for word in words[place + 1 : place + 4]] if place >= 0 else None
+
+
+# --- what other results files say of themselves ---
+
+
+def bounded(said: Mapping[str, Any]) -> bool:
+    """Say whether every figure of a comparison is within its bound, and says so."""
+    rows = said["figures"]
+    return bool(rows) and all(row["passed"] == (row["error"] <= row["bound"]) and row["passed"] for row in rows)
+
+
+def kills_survived(said: Mapping[str, Any]) -> bool:
+    """Say whether killed runs have the hashes of whole ones, and what is told of the kills is what the rounds say."""
+    kills = [kill for each in said["rounds"] for kill in each["kills"]]
+    again = max(kill["done_steps"] - kill["resumed_step"] for kill in kills)
+    counted = Counter(kill["moment"] for kill in kills)
+    return (
+        said["all_weights_equal"]
+        and all(len(set(each["weights_sha256"].values())) == 1 for each in said["rounds"])
+        and all(kill["resumed_step"] == kill["saved_step"] for kill in kills)
+        and (said["kills"], said["kills_during"]) == (len(kills), dict(counted))
+        and again == said["most_steps_done_again"] <= said["save_every_steps"]
+    )
+
+
+def ratios_hold(said: Mapping[str, Any]) -> bool:
+    """Say whether the ratios of a benchmark of training follow from its seconds, and reach their goals."""
+
+    def holds(net: Mapping[str, Any]) -> bool:
+        def ratio(other: str) -> float:
+            pairs = zip(net["seconds"][other], net["seconds"]["resnetkit"], strict=True)
+            return float(median(theirs / ours for theirs, ours in pairs))
+
+        found = {"loop_over_bare": 1 / ratio("bare"), "times_mmpretrain": ratio("mmpretrain"),
+                 "times_timm": ratio("timm"),
+                 "share_of_peak": net["flops_of_training"] / max(net["flops_of_matrix_product"].values())}  # fmt: skip
+        return all(abs(net[name] - value) <= EXACT for name, value in found.items()) and all(
+            found[name] <= goal if name == "loop_over_bare" else found[name] >= goal
+            for name, goal in net["goals"].items()
+        )
+
+    return all(holds(said[net]) for net in ("resnet18", "resnet20"))
+
+
+def forecasts_hold(said: Mapping[str, Any]) -> bool:
+    """Say whether forecasts and measured rates differ as is said, and with two processes by no more than the goal."""
+    return bool(said["rows"]) and all(
+        abs(median(row["forecasts"]) / median(row["measured"]) - 1 - row["error"]) <= EXACT
+        and (row["processes"] != 2 or abs(row["error"]) <= said["goal_with_two"])
+        for row in said["rows"]
+    )
+
+
+def link_survived(said: Mapping[str, Any]) -> bool:
+    """Say whether a cut link changed nothing, bit for bit, and one process gives the same within the tolerance."""
+    two, one = (said[name]["largest_difference"] for name in ("from_two_processes_on_one_host", "from_one_process"))
+    return bool(two == 0 and one <= said["tolerance"])
+
+
+def none_failed(said: Mapping[str, Any]) -> bool:
+    """Say whether every run of many ended well."""
+    return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
+
+
+# By a key of a file: whether what it says holds.
+STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "figures": bounded,
+    "kills": kills_survived,
+    "from_one_process": link_survived,
+    "resnet18": ratios_hold,
+    "goal_with_two": forecasts_hold,
+    "failed": none_failed,
+    "equal_bytes": lambda said: said["equal_bytes"] is True,
+    "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
+}

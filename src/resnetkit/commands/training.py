@@ -33,6 +33,8 @@ from resnetkit.speed import SETTINGS, choose_speed, slower_precision
 from resnetkit.tracking import trackers
 from resnetkit.train import train as train_run
 
+TRIALS_SECONDS = 600  # that the trials of `--speed auto` may take
+
 
 def train(
     recipe: str | None,
@@ -63,8 +65,11 @@ def train(
         OUT.quiet = not processes.is_first
 
         def choose() -> dict[str, Any]:
-            if processes.size > 1 and out is None:
-                raise BadRequest("expected --out RUN: several processes write one run directory")
+            if out is None and (processes.size > 1 or auto_resume):
+                raise BadRequest("expected --out RUN: where several processes write, or a restart goes on")
+            if processes.size > 1 and speed == "auto" and timeout is not None and timeout < TRIALS_SECONDS:
+                raise BadRequest(f"--speed auto: expected --timeout {TRIALS_SECONDS} or more, got {timeout}",
+                                 "the others wait while the first process tries settings")  # fmt: skip
             words = [*overrides, *extra]
             if auto_resume and is_started(out):
                 return choose_again(recipe, Path(str(out)), words, max_microbatch, speed).to_json()
@@ -140,8 +145,10 @@ def choose_run(
             raise BadRequest("--max-microbatch: a run goes on in the micro-batches that it was started with")
         run = Path(out)
         stored = checkpoint.run_recipe(run)
-        named = load_recipe(recipe or str(run / checkpoint.RECIPE), overrides) if recipe or overrides else stored
-        return Chosen(with_whole_path(named), run, resume=True)
+        if not (recipe or overrides):
+            return Chosen(with_whole_path(stored), run, resume=True)
+        named = load_recipe(recipe or str(run / checkpoint.RECIPE), overrides)
+        return Chosen(with_settings_of(stored, with_whole_path(named), overrides), run, resume=True)
     if recipe is None:
         raise BadRequest("train: expected a recipe", "next: resnetkit train quickstart, or --resume --out RUN")
     chosen = with_whole_path(load_recipe(recipe, overrides))
@@ -155,7 +162,7 @@ def choose_run(
 def fastest(recipe: Recipe, cost: RecipeCost, where: torch.device, processes: Processes, speed: str) -> dict[str, Any]:
     """Return the recipe as `--speed` says, and what its run is told of that; warn of mixed precision that is slower."""
     if speed == "recipe":
-        slow = slower_precision(recipe, cost.num_classes, where)
+        slow = slower_precision(recipe, cost.num_classes, where) if processes.size == 1 else None
         if slow:
             warn(f"{slow.setting}, as the recipe says, is slower here than float32: {slow.seconds:.3g} s a pass "
                  f"instead of {slow.before:.3g} s; next: --speed auto, or --set amp=null")  # fmt: skip
@@ -174,13 +181,17 @@ def choose_again(recipe: str | None, run: Path, overrides: list[str], max_microb
         started = next((event for event in checkpoint.read_events(run) if event["event"] == "start"), None)
         processes = int(started["numerics"].get("processes", 1)) if started else 1
         same = fit(with_whole_path(load_recipe(recipe, overrides)), devices=processes, max_microbatch=max_microbatch)
-        wanted = same.recipe
-        if speed == "auto":  # it chose these when the run began
-            wanted = replace(wanted, **{setting: getattr(stored, setting) for setting in SETTINGS})
+        wanted = with_settings_of(stored, same.recipe, overrides) if speed == "auto" else same.recipe
         differences = recipe_differences(stored, wanted) if started else []
         if differences:
             raise BadRequest(f"{run} was started with another recipe", *differences, "next: give another --out")
     return Chosen(stored, run, resume=True)
+
+
+def with_settings_of(stored: Recipe, recipe: Recipe, overrides: list[str]) -> Recipe:
+    """Return a recipe with what `--speed auto` may have chosen when the run began, but for what an override names."""
+    named = {override.partition("=")[0].partition(".")[0] for override in overrides}
+    return replace(recipe, **{setting: getattr(stored, setting) for setting in SETTINGS if setting not in named})
 
 
 def is_started(out: str | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import sys
@@ -30,7 +31,7 @@ from resnetkit.predict import predict as predict_files
 from resnetkit.printing import prediction_line, print_evaluation, print_origin
 from resnetkit.processes import joined, local_device
 from resnetkit.progress import StepProgress
-from resnetkit.provenance import provenance
+from resnetkit.provenance import provenance, versions
 from resnetkit.weights_file import are_placeholders
 
 
@@ -59,7 +60,10 @@ def evaluate(
     if matched:
         loaded = replace(loaded, assumptions=(*loaded.assumptions, matched))
     with joined(where) as processes:
-        processes.refuse_differences({"weights": loaded.sha256, "images": len(split)})
+        labels = hashlib.sha256(split.labels.tobytes()).hexdigest()
+        processes.refuse_differences(
+            {"weights": loaded.sha256, "data": given.sha256, "labels": labels, "versions": versions()}
+        )
         for note in given.notes if processes.is_first else ():
             warn(note)
         started = time.perf_counter()

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from resnetkit.commands.device import choose_device
+from resnetkit.data.opening import refuse_unknown
 from resnetkit.errors import BadRequest
 from resnetkit.printing import OUT, print_checks
 from resnetkit.verify import Machine, verify_all
@@ -27,6 +28,8 @@ def verify(
         raise BadRequest("verify: expected a NAME, or --all")
     if weights and not Path(weights).is_dir():
         raise BadRequest(f"--weights: no such folder: {weights}")
+    if data:
+        refuse_unknown(data)
     machine = Machine(data, Path(weights) if weights else None, choose_device(device))
     checks = verify_one(name, machine) if name is not None else verify_all(Path(results), machine)
     if as_json:
