@@ -288,7 +288,11 @@ def test_real_photos_of_a_thousandth_of_imagenet(tmp_path: Path) -> None:
         pytest.skip(f"{archive.name} is not beside the repository")
     with tarfile.open(archive) as tar:
         members = [member for member in tar if member.name.endswith(".JPEG")][:20]
-        tar.extractall(tmp_path, members, filter="data")
+        for member in members:  # not extractall: its filter came with Python 3.11.4
+            content = tar.extractfile(member)
+            assert content is not None
+            (tmp_path / member.name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / member.name).write_bytes(content.read())
     split, class_names, _ = read_eval_photos(tmp_path / "imagenet-samples")
     assert len(split) == len(class_names) == 20
     assert class_names[0] == "n01440764"
