@@ -14,7 +14,7 @@ PACKAGE = Path(resnetkit.__file__).parent
 # A module imports from the groups above its own, and from its own package.
 GROUPS = (
     ("errors",),
-    ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts", "page", "recipe"),
+    ("home", "safe_pickle", "interrupt", "memory", "progress", "provenance", "charts", "page", "recipe", "statements"),
     (
         "recipe_checks",
         "processes",

@@ -18,7 +18,7 @@ import torch
 from resnetkit import checkpoint
 from resnetkit.home import read_json
 from resnetkit.processes import ALONE
-from tiny import weights_sha256
+from tiny import wait_for_step, weights_sha256
 
 SCRIPT = str(Path(__file__).with_name("run_tiny.py"))
 FOUR = ("microbatch_size=4",)  # four micro-batches a step; the last of an epoch has 14 images: 4, 4, 3, 3
@@ -123,17 +123,6 @@ def workers_of(process: subprocess.Popen[str]) -> list[int]:
     """Return the ids of the processes that torchrun started."""
     listed = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=False).stdout
     return [int(line) for line in listed.split()]
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a state of `step` or later is saved."""
-    for _ in range(2400):
-        if any(int(path.name[5:]) >= step for path in (run / checkpoint.STATE).glob("step-*")):
-            return
-        if process.poll() is not None:
-            pytest.fail(f"the run ended early: {process.communicate()[1]}")
-        time.sleep(0.05)
-    pytest.fail("the run did not get far enough")
 
 
 LONG = (*FOUR, "total_epochs=60")

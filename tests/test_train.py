@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -45,7 +44,7 @@ from resnetkit.recipe import (
 )
 from resnetkit.step import Tally, describe_bad_batch, train_step
 from resnetkit.train import train
-from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, weights_sha256
+from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, wait_for_step, weights_sha256
 
 DATASET = tiny_dataset()
 CPU = torch.device("cpu")
@@ -344,17 +343,6 @@ def start(run: Path, *extra: str) -> subprocess.Popen[str]:
     script = Path(__file__).with_name("run_tiny.py")
     command = [sys.executable, str(script), "train", "tiny", "--out", str(run), "--set", long_recipe(), *extra]
     return subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Wait until a run has saved a state at `step` or later."""
-    for _ in range(1200):
-        if any(int(path.name[5:]) >= step for path in (run / checkpoint.STATE).glob("step-*")):
-            return
-        if process.poll() is not None:
-            pytest.fail(f"the run ended early: {process.communicate()[1]}")
-        time.sleep(0.05)
-    pytest.fail("the run did not get far enough")
 
 
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

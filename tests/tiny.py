@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import time
 from pathlib import Path
 
 import numpy as np
 
-from resnetkit.checkpoint import WEIGHTS
+from resnetkit.checkpoint import STATE, WEIGHTS
 from resnetkit.data.spec import ArrayDataset, Split
 from resnetkit.recipe import (
     AverageWeights,
@@ -66,3 +68,13 @@ def tiny_dataset(seed: int = 0) -> ArrayDataset:
 def weights_sha256(run: Path) -> str:
     """Return the SHA-256 of a finished run's weights file."""
     return hashlib.sha256((run / WEIGHTS).read_bytes()).hexdigest()
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    """Wait until a run, the work of a process, has saved a state of `step` or later."""
+    for _ in range(2400):
+        if any(int(path.name[5:]) >= step for path in (run / STATE).glob("step-*")):
+            return
+        assert process.poll() is None, f"the run ended early: {process.communicate()[1]}"
+        time.sleep(0.05)
+    raise AssertionError("the run did not get far enough")

@@ -114,7 +114,7 @@ def save_state(run: Path, state: State, kept_step: int | None = None) -> Path:
     """Save a state beside the earlier ones, whole or not at all; keep it, the one before and that of `kept_step`."""
     folder = run / STATE
     folder.mkdir(exist_ok=True)
-    final = folder / f"{state_name(state.step)}"
+    final = folder / state_name(state.step)
     if final.exists():
         with suppress(DamagedFile):
             read_state(final)
@@ -140,7 +140,8 @@ def save_state(run: Path, state: State, kept_step: int | None = None) -> Path:
 def drop_old_states(folder: Path, kept_step: int | None) -> None:
     """Keep the newest states and one more; remove the others and what a kill left half-written."""
     states = sorted(folder.glob("step-*"))
-    old = [state for state in states[:-KEPT_STATES] if state.name != state_name(kept_step)]
+    kept = None if kept_step is None else state_name(kept_step)
+    old = [state for state in states[:-KEPT_STATES] if state.name != kept]
     for unwanted in [*old, *folder.glob(".step-*")]:
         shutil.rmtree(unwanted)
 
@@ -148,13 +149,13 @@ def drop_old_states(folder: Path, kept_step: int | None) -> None:
 def drop_states_after(run: Path, step: int) -> None:
     """Remove the states of later steps, which a run that went back does anew."""
     for state in (run / STATE).glob("step-*"):
-        if state.name > f"{state_name(step)}":
+        if state.name > state_name(step):
             shutil.rmtree(state)
 
 
-def state_name(step: int | None) -> str | None:
+def state_name(step: int) -> str:
     """Return the folder's name of a step's state."""
-    return None if step is None else f"step-{step:08d}"
+    return f"step-{step:08d}"
 
 
 def has_state(run: Path) -> bool:
@@ -167,7 +168,7 @@ def load_state(run: Path, step: int | None = None) -> State | None:
 
     A damaged one is named on stderr, and the one before it is taken.
     """
-    states = sorted((run / STATE).glob(state_name(step) or "step-*"), reverse=True)
+    states = sorted((run / STATE).glob("step-*" if step is None else state_name(step)), reverse=True)
     for older in states[1:]:
         try:
             return read_state(states[0])

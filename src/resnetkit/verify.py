@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from math import isfinite
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from resnetkit.load import LoadedModel, load_model
 from resnetkit.metrics import wilson_interval
 from resnetkit.published import PUBLISHED, kept_file, of_page
 from resnetkit.recipes import RECIPES
+from resnetkit.statements import EXACT, STATEMENTS
 from resnetkit.weights_file import file_sha256
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
@@ -32,7 +32,6 @@ PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the pag
 IMAGES_TOLERANCE = 0.0002  # of the images: another machine's kernels round otherwise; one image at least
 LOSS_TOLERANCE = 1e-4  # of the loss
 NOT_REPEATED = {"--plain", "--raw", "--stride-style", "--class-names"}  # of `evaluate`, to be given by the user again
-EXACT = 1e-9  # of what follows from numbers beside it
 
 
 @dataclass(frozen=True)
@@ -340,78 +339,3 @@ def floats_after(words: Sequence[str], option: str) -> list[float] | None:
     """Return the three numbers that follow an option of a command."""
     place = words.index(option) if option in words else -1
     return [float(word) for word in words[place + 1 : place + 4]] if place >= 0 else None
-
-
-# --- what other results files say of themselves ---
-
-
-def bounded(said: Mapping[str, Any]) -> bool:
-    """Say whether every figure of a comparison is within its bound, and says so."""
-    rows = said["figures"]
-    return bool(rows) and all(row["passed"] == (row["error"] <= row["bound"]) and row["passed"] for row in rows)
-
-
-def kills_survived(said: Mapping[str, Any]) -> bool:
-    """Say whether killed runs have the hashes of whole ones, and what is told of the kills is what the rounds say."""
-    kills = [kill for each in said["rounds"] for kill in each["kills"]]
-    again = max(kill["done_steps"] - kill["resumed_step"] for kill in kills)
-    counted = Counter(kill["moment"] for kill in kills)
-    return (
-        said["all_weights_equal"]
-        and all(len(set(each["weights_sha256"].values())) == 1 for each in said["rounds"])
-        and all(kill["resumed_step"] == kill["saved_step"] for kill in kills)
-        and (said["kills"], said["kills_during"]) == (len(kills), dict(counted))
-        and again == said["most_steps_done_again"] <= said["save_every_steps"]
-    )
-
-
-def ratios_hold(said: Mapping[str, Any]) -> bool:
-    """Say whether the ratios of a benchmark of training follow from its seconds, and reach their goals."""
-
-    def holds(net: Mapping[str, Any]) -> bool:
-        def ratio(other: str) -> float:
-            pairs = zip(net["seconds"][other], net["seconds"]["resnetkit"], strict=True)
-            return float(median(theirs / ours for theirs, ours in pairs))
-
-        found = {"loop_over_bare": 1 / ratio("bare"), "times_mmpretrain": ratio("mmpretrain"),
-                 "times_timm": ratio("timm"),
-                 "share_of_peak": net["flops_of_training"] / max(net["flops_of_matrix_product"].values())}  # fmt: skip
-        return all(abs(net[name] - value) <= EXACT for name, value in found.items()) and all(
-            found[name] <= goal if name == "loop_over_bare" else found[name] >= goal
-            for name, goal in net["goals"].items()
-        )
-
-    return all(holds(said[net]) for net in ("resnet18", "resnet20"))
-
-
-def forecasts_hold(said: Mapping[str, Any]) -> bool:
-    """Say whether forecasts and measured rates differ as is said, and with two processes by no more than the goal."""
-    return bool(said["rows"]) and all(
-        abs(median(row["forecasts"]) / median(row["measured"]) - 1 - row["error"]) <= EXACT
-        and (row["processes"] != 2 or abs(row["error"]) <= said["goal_with_two"])
-        for row in said["rows"]
-    )
-
-
-def link_survived(said: Mapping[str, Any]) -> bool:
-    """Say whether a cut link changed nothing, bit for bit, and one process gives the same within the tolerance."""
-    two, one = (said[name]["largest_difference"] for name in ("from_two_processes_on_one_host", "from_one_process"))
-    return bool(two == 0 and one <= said["tolerance"])
-
-
-def none_failed(said: Mapping[str, Any]) -> bool:
-    """Say whether every run of many ended well."""
-    return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
-
-
-# By a key of a file: whether what it says holds.
-STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    "figures": bounded,
-    "kills": kills_survived,
-    "from_one_process": link_survived,
-    "resnet18": ratios_hold,
-    "goal_with_two": forecasts_hold,
-    "failed": none_failed,
-    "equal_bytes": lambda said: said["equal_bytes"] is True,
-    "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
-}

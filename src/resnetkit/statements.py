@@ -1,0 +1,82 @@
+"""What results files of benchmarks say of themselves, derived again from the rows that they keep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from statistics import median
+from typing import Any
+
+EXACT = 1e-9  # largest difference of what follows from numbers beside it
+
+
+def bounded(said: Mapping[str, Any]) -> bool:
+    """Say whether every figure of a comparison is within its bound, and says so."""
+    rows = said["figures"]
+    return bool(rows) and all(row["passed"] == (row["error"] <= row["bound"]) and row["passed"] for row in rows)
+
+
+def kills_survived(said: Mapping[str, Any]) -> bool:
+    """Say whether killed runs have the hashes of whole ones, and what is told of the kills is what the rounds say."""
+    kills = [kill for each in said["rounds"] for kill in each["kills"]]
+    again = max(kill["done_steps"] - kill["resumed_step"] for kill in kills)
+    counted = Counter(kill["moment"] for kill in kills)
+    return (
+        said["all_weights_equal"]
+        and all(len(set(each["weights_sha256"].values())) == 1 for each in said["rounds"])
+        and all(kill["resumed_step"] == kill["saved_step"] for kill in kills)
+        and (said["kills"], said["kills_during"]) == (len(kills), dict(counted))
+        and again == said["most_steps_done_again"] <= said["save_every_steps"]
+    )
+
+
+def ratios_hold(said: Mapping[str, Any]) -> bool:
+    """Say whether the ratios of a benchmark of training follow from its seconds, and reach their goals."""
+
+    def holds(net: Mapping[str, Any]) -> bool:
+        def ratio(other: str) -> float:
+            pairs = zip(net["seconds"][other], net["seconds"]["resnetkit"], strict=True)
+            return float(median(theirs / ours for theirs, ours in pairs))
+
+        found = {"loop_over_bare": 1 / ratio("bare"), "times_mmpretrain": ratio("mmpretrain"),
+                 "times_timm": ratio("timm"),
+                 "share_of_peak": net["flops_of_training"] / max(net["flops_of_matrix_product"].values())}  # fmt: skip
+        return all(abs(net[name] - value) <= EXACT for name, value in found.items()) and all(
+            found[name] <= goal if name == "loop_over_bare" else found[name] >= goal
+            for name, goal in net["goals"].items()
+        )
+
+    return all(holds(said[net]) for net in ("resnet18", "resnet20"))
+
+
+def forecasts_hold(said: Mapping[str, Any]) -> bool:
+    """Say whether forecasts and measured rates differ as is said, and with two processes by no more than the goal."""
+    return bool(said["rows"]) and all(
+        abs(median(row["forecasts"]) / median(row["measured"]) - 1 - row["error"]) <= EXACT
+        and (row["processes"] != 2 or abs(row["error"]) <= said["goal_with_two"])
+        for row in said["rows"]
+    )
+
+
+def link_survived(said: Mapping[str, Any]) -> bool:
+    """Say whether a cut link changed nothing, bit for bit, and one process gives the same within the tolerance."""
+    two, one = (said[name]["largest_difference"] for name in ("from_two_processes_on_one_host", "from_one_process"))
+    return bool(two == 0 and one <= said["tolerance"])
+
+
+def none_failed(said: Mapping[str, Any]) -> bool:
+    """Say whether every run of many ended well."""
+    return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
+
+
+# By a key of a file: whether what it says holds.
+STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
+    "figures": bounded,
+    "kills": kills_survived,
+    "from_one_process": link_survived,
+    "resnet18": ratios_hold,
+    "goal_with_two": forecasts_hold,
+    "failed": none_failed,
+    "equal_bytes": lambda said: said["equal_bytes"] is True,
+    "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
+}
