@@ -48,7 +48,7 @@ def main() -> None:
         done = subprocess.run([sys.executable, __file__, name], check=True, stdout=subprocess.PIPE, text=True)
         result[name] = {"overrides": overrides} | json.loads(done.stdout)
     facts = provenance() | {"command": "python benchmarks/speed_auto.py"}
-    write_json(RESULT, {"recipes": result, "provenance": facts})
+    write_json(RESULT, {"tried": result, "provenance": facts})
 
 
 if __name__ == "__main__":

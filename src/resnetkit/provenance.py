@@ -32,15 +32,24 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Return the commit of the checkout that this code runs from, with "-dirty" where files differ."""
+    """Return the commit of the checkout that this code runs from, with "-dirty" where files differ.
+
+    Those of results/ do not count: each script writes one, and what it measures does not read them.
+    """
     source = Path(__file__).resolve().parents[1]
     if source.name != "src":
         return None
-    command = ["git", "-C", str(source), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        run = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+        head = told_by_git(source, "rev-parse", "HEAD")
+        changed = told_by_git(source, "diff", "--name-only", "HEAD", "--", ":/", ":(top,exclude)results")
     except (OSError, subprocess.SubprocessError):
         return None
+    return head + "-dirty" * bool(changed)
+
+
+def told_by_git(folder: Path, *words: str) -> str:
+    """Return what git says of a checkout."""
+    run = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=10)
     return run.stdout.strip()
 
 

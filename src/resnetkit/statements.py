@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from statistics import median
 from typing import Any
 
+FASTER = 0.97  # of the seconds before, at most, where a setting is kept
 EXACT = 1e-9  # largest difference of what follows from numbers beside it
 
 
@@ -64,6 +65,17 @@ def link_survived(said: Mapping[str, Any]) -> bool:
     return bool(two == 0 and one <= said["tolerance"])
 
 
+def choices_follow(said: Mapping[str, Any]) -> bool:
+    """Say whether what `--speed auto` kept was faster by its seconds, and what it left out was not, or cost more."""
+    trials = [trial for each in said["tried"].values() for trial in each["trials"]]
+    return bool(trials) and all(
+        trial["seconds"] < trial["before"]
+        if trial["kept"]
+        else bool(trial["note"]) or trial["seconds"] > FASTER * trial["before"]
+        for trial in trials
+    )
+
+
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -77,6 +89,7 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "resnet18": ratios_hold,
     "goal_with_two": forecasts_hold,
     "failed": none_failed,
+    "tried": choices_follow,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
 }
