@@ -11,10 +11,10 @@ from tiny import RECIPE, tiny_dataset
 if __name__ == "__main__":
     dataset = tiny_dataset()
 
-    def opened(name: str, trained_on: str | None) -> EvaluationData:
+    def opened(name: str, trained_on: str | None, quarantine: str | None) -> EvaluationData:
         return EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
 
     RECIPES["tiny"] = RECIPE
-    vars(training)["open_data"] = lambda name: dataset
+    vars(training)["open_data"] = lambda name, quarantine: dataset
     vars(use)["open_evaluation_data"] = opened
     sys.exit(main())

@@ -159,7 +159,7 @@ def test_the_command_prints_and_writes(root: Path, tmp_path: Path, capsys: pytes
         (["show", "nowhere"], "no data 'nowhere'"),
         (["show", ".", "--out", "nowhere/page.html"], "--out: no such folder: nowhere"),
         (["show", ".", "--recipe", "resnet50_8xb32_im1k"], "did you mean"),
-        (["show", ".", "--from", "x"], "they belong to resnetkit data NAME"),
+        (["show", ".", "--from", "x"], "data show: it does not take --from"),
         (["cifar10", "here"], "next: resnetkit data show here"),
         (["cifar10", "--json"], "belong to data show"),
         (["cifar10", "--images", "3"], "belong to data show"),

@@ -115,7 +115,7 @@ def test_arrays_can_be_augmented_as_photos_are() -> None:
 
 def test_held_out_photos_are_spread_over_the_classes(folder: PhotoDataset) -> None:
     train, val = train_and_val(replace(PHOTOS, val_images=5), folder)
-    assert val.labels.tolist() == [0, 0, 0, 1, 1] and train.labels.tolist() == [0, 0, 0, 1, 1]
+    assert val is not None and val.labels.tolist() == [0, 0, 0, 1, 1] and train.labels.tolist() == [0, 0, 0, 1, 1]
     names = {name.decode() for split in (train, val) for name in split.paths}  # type: ignore[union-attr]
     assert len(names) == 10
     with pytest.raises(BadRequest, match="less than the 10 training images, got 10"):

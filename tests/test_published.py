@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 import torch
-import torchvision.models  # type: ignore[import-untyped]
+import torchvision.models
 
 from resnetkit.cli import main
 from resnetkit.data import imagenet

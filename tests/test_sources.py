@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torchvision.datasets  # type: ignore[import-untyped]
+import torchvision.datasets
 from PIL import Image
 
 from conftest import (

@@ -270,7 +270,7 @@ def test_micro_batches_add_up_to_the_mean_over_the_batch() -> None:
     training = replace(training, model=linear, forward=linear, optimizer=optimizer, ema=None)  # type: ignore[arg-type]
     batch = training.feed.batches.at(7)  # 110 = 7 * 14 + 12: the last batch of the epoch has 12 images
     assert len(batch.labels) == 12
-    batch = replace(batch, images=batch.images.double())
+    batch = replace(batch, pixels=batch.images.double(), normalize=None)
     train_step(training, batch, 7)
     accumulated = linear[1].weight.grad
     whole = nn.functional.cross_entropy(linear(batch.images), batch.labels)

@@ -5,8 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from resnetkit import schedule
@@ -14,6 +18,8 @@ from resnetkit.data.mix import Mix
 from resnetkit.ema import Ema
 from resnetkit.errors import BadRequest, SourceError
 from resnetkit.feed import Dataset, Feed, build_feed, build_mixes
+from resnetkit.frozen import feature_batches
+from resnetkit.linear import fit_linear
 from resnetkit.load import load_all_but_head
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import Architecture, ResNet, find_architecture
@@ -25,6 +31,17 @@ from resnetkit.recipe import Linear as LinearDecay
 from resnetkit.together import Together
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [N, classes] and targets to a scalar
+
+
+@dataclass
+class Best:
+    """The best evaluation on val so far, with the weights that it is of."""
+
+    step: int
+    top1: float
+    loss: float  # decides between equal top-1
+    waited: int  # evaluations since then
+    weights: dict[str, Tensor]
 
 
 @dataclass
@@ -48,6 +65,7 @@ class Training:
     together: Together
     plateau: schedule.PlateauState = field(default_factory=schedule.PlateauState)
     rewound_factor: float = 1.0  # of the rate, smaller after each time the run went back
+    best: Best | None = None  # of early stopping
 
     def lr_of(self, step: int) -> float:
         """Return the learning rate of a step, as things are."""
@@ -80,13 +98,16 @@ def assemble(
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, arch)
     init_sha256 = start_from(model, recipe.init_from) if recipe.init_from and not goes_on else None
+    weights = class_weights_of(recipe, feed.train.labels, arch.num_classes)
+    if recipe.frozen_start and not goes_on:
+        fit_head(model.to(device), recipe, feed, processes, weights)
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=layout)  # type: ignore[call-overload]
     return Training(
         recipe=recipe,
         model=model,
         forward=torch.compile(model, dynamic=False) if recipe.compile else model,
-        loss=build_loss(recipe),
+        loss=build_loss(recipe, None if weights is None else weights.to(device)),
         mixes=build_mixes(recipe),
         optimizer=build_optimizer(recipe, model),
         scaler=build_scaler(recipe, device),
@@ -97,7 +118,7 @@ def assemble(
         device=device,
         init_sha256=init_sha256,
         processes=processes,
-        together=Together(model, processes),
+        together=Together(model, processes, statistics=recipe.batchnorm == "batch"),
     )
 
 
@@ -126,21 +147,48 @@ def start_from(model: ResNet, name: str) -> str:
     return file.sha256
 
 
-def build_loss(recipe: Recipe) -> Loss:
-    """Return the recipe's loss."""
-    loss = recipe.loss
+def fit_head(model: ResNet, recipe: Recipe, feed: Feed, processes: Processes, class_weights: Tensor | None) -> None:
+    """Fit a net's head to the features that its body has of the training images: the first process does."""
+    assert recipe.frozen_start is not None
+    fitted: dict[str, Tensor] = {}
+    if processes.is_first:
+        device = model.fc.weight.device
+        features = np.concatenate(list(feature_batches(model, feed.train, feed.preprocess, device)))
+        labels = torch.from_numpy(feed.train.labels.astype(np.int64))
+        head = fit_linear(torch.from_numpy(features), labels, model.arch.num_classes,
+                          penalty=recipe.frozen_start.penalty,
+                          image_weights=None if class_weights is None else class_weights[labels])  # fmt: skip
+        fitted = {"weight": head.weight, "bias": head.bias}
+    model.fc.load_state_dict(processes.share_tensors(fitted))
+
+
+def class_weights_of(recipe: Recipe, labels: NDArray[Any], num_classes: int) -> Tensor | None:
+    """Return the weight of each class in the loss [classes], of mean 1 over the images; None where all count alike.
+
+    Balanced sampling shows the classes equally often, and to a head that is fitted they count so.
+    """
+    if recipe.balance == "none":
+        return None
+    counts = np.bincount(labels, minlength=num_classes)
+    present = np.count_nonzero(counts)
+    weights = len(labels) / (present * np.maximum(counts, 1))
+    return torch.from_numpy(np.where(counts > 0, weights, 0.0).astype(np.float32))
+
+
+def build_loss(recipe: Recipe, class_weights: Tensor | None = None) -> Loss:
+    """Return the recipe's loss; weights [classes] are for one whose classes are balanced by it."""
+    loss, weights = recipe.loss, class_weights if recipe.balance == "class_weights" else None
     if isinstance(loss, CrossEntropy):
-        smoothing = loss.label_smoothing
-        return lambda logits, targets: cross_entropy(logits, targets, label_smoothing=smoothing)
-    smoothing, reduction = loss.label_smoothing, loss.reduction
-    return lambda logits, targets: binary_cross_entropy(logits, targets, label_smoothing=smoothing, reduction=reduction)
+        return partial(cross_entropy, label_smoothing=loss.label_smoothing, class_weights=weights)
+    return partial(binary_cross_entropy, label_smoothing=loss.label_smoothing, reduction=loss.reduction,
+                   class_weights=weights)  # fmt: skip
 
 
 def build_optimizer(recipe: Recipe, model: ResNet) -> torch.optim.Optimizer:
     """Build the recipe's optimizer."""
     if isinstance(recipe.optim, Lamb):
-        return build_lamb(model, **vars(recipe.optim))
-    return build_sgd(model, **vars(recipe.optim))
+        return build_lamb(model, **vars(recipe.optim), body_lr_factor=recipe.body_lr_factor)
+    return build_sgd(model, **vars(recipe.optim), body_lr_factor=recipe.body_lr_factor)
 
 
 def build_scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:

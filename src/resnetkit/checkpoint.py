@@ -6,6 +6,7 @@ state/step-NNNNNNNN/ what resume needs: tensors.safetensors and state.json, with
 weights.safetensors  the weights, and in its metadata what they are
 evaluation.json      the last evaluation
 report.html          the report
+first-look/          of a fine-tuning: what was found in the data, and how it was divided
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from resnetkit.recipe_json import read_recipe, recipe_to_json
 RECIPE, METRICS, STATE = "recipe.json", "metrics.jsonl", "state"
 WEIGHTS, EVALUATION, REPORT = "weights.safetensors", "evaluation.json", "report.html"
 METADATA_KEY = "resnetkit"  # one key only: safetensors does not keep the order of several
+LOOK = "first-look"  # what fine-tuning found out before it began; may be there before a run is
 KEPT_STATES = 2  # the newest, and the one before in case the newest is damaged
 
 
@@ -58,7 +60,8 @@ def start_run(run: Path, recipe: Recipe) -> None:
 def refuse_used(run: Path) -> None:
     """Refuse a run directory that has anything in it, but for what a start that was cut off leaves."""
     if run.is_dir() and all(
-        path.suffix == ".part" or (path.name == STATE and not any(path.glob("step-*"))) for path in run.iterdir()
+        path.suffix == ".part" or path.name == LOOK or (path.name == STATE and not any(path.glob("step-*")))
+        for path in run.iterdir()
     ):
         return
     if run.exists():

@@ -162,12 +162,21 @@ def add_push(commands: Commands) -> Parser:
 def add_data(commands: Commands) -> Parser:
     """Fetch a data set, or look at one."""
     text = (
-        "Fetch a data set, verify it and say where it is; or with `data show DIR` look at one: images by class, sizes, "
-        "modes, and a page with images as they are and as a recipe changes them."
+        "Fetch a data set, verify it and say where it is; with `data show DIR` look at one: images by class, sizes, "
+        "modes, and a page with images as they are and as a recipe changes them; with `data pack DIR OUT` put photos "
+        "into shards, which are read faster and from any store."
     )
     parser = add_command(commands, "data", text)
-    parser.add_argument("name", metavar="NAME|show", help="cifar10 or cifar100 to fetch, or: show")
-    parser.add_argument("place", metavar="DIR", nargs="?", help="for show: a folder or list of photos, or a name")
+    parser.add_argument("name", metavar="NAME|show|pack", help="cifar10 or cifar100 to fetch, or: show, pack")
+    parser.add_argument("place", metavar="DIR", nargs="?", help="for show and pack: a folder or list of photos")
+    parser.add_argument("target", metavar="OUT", nargs="?", help="for pack: the folder to write")
+    parser.add_argument("--content", choices=("original", "jpeg", "raw"),
+                        help="for pack: the files as they are (default), smaller JPEGs, or pixels")  # fmt: skip
+    parser.add_argument("--side", type=positive, metavar="N",
+                        help="for pack, jpeg and raw: pixels of the short side at most (default: 256)")  # fmt: skip
+    parser.add_argument("--quality", type=positive, metavar="Q", help="for pack, jpeg: 1 to 100 (default: 90)")
+    parser.add_argument("--shard-mb", type=positive, metavar="N", help="for pack: MB a shard (default: 128)")
+    add_quarantine(parser)
     parser.add_argument("--recipe", metavar="R", help="for show: whose augmentations (default: that of such data)")
     parser.add_argument("--out", metavar="FILE", help="for show: the page (default: DIR-data.html)")
     parser.add_argument("--images", type=positive, metavar="N", help="for show: on the page (default: 12)")
@@ -179,6 +188,32 @@ def add_data(commands: Commands) -> Parser:
                         help="an official archive, python or binary, or its extracted folder")  # fmt: skip
     parser.add_argument("--samples", metavar="DIR", help="write a test image of each class there, as PNG")
     return parser
+
+
+def add_doctor(commands: Commands) -> Parser:
+    """Examine a data set."""
+    text = (
+        "Examine a folder or list of photos: files that cannot be used, odd ones, copies within and across splits and "
+        "classes, imbalance, suspect labels. Every file is read once; a stopped examination goes on where it was."
+    )
+    parser = add_command(commands, "doctor", text)
+    parser.add_argument("place", metavar="DIR", help="a folder or list of photos, in a layout of docs/data.md")
+    parser.add_argument("--model", metavar="MODEL",
+                        help="a net whose features tell suspect labels: " + MODEL_HELP)  # fmt: skip
+    parser.add_argument("--out", metavar="DIR", help="for the page, the findings and the quarantine list (default: "
+                        "NAME-doctor)")  # fmt: skip
+    parser.add_argument("--quarantine-suspects", dest="suspects_too", action="store_true",
+                        help="put photos with suspect labels into the quarantine list, too")  # fmt: skip
+    parser.add_argument("--no-parts", action="store_true",
+                        help="do not look for pictures cut out of others, which takes longest")  # fmt: skip
+    add_json(parser)
+    add_device(parser)
+    return parser
+
+
+def add_quarantine(parser: Parser) -> None:
+    """Add --quarantine."""
+    parser.add_argument("--quarantine", metavar="FILE", help="leave out the photos of this list, as doctor writes it")
 
 
 def add_train(commands: Commands) -> Parser:
@@ -195,6 +230,7 @@ def add_train(commands: Commands) -> Parser:
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out")
     parser.add_argument("--auto-resume", action="store_true",
                         help="start, or go on with the run that this command started before: for restarts")  # fmt: skip
+    add_quarantine(parser)
     parser.add_argument("--init-from", metavar="MODEL",
                         help="start from these weights, all but the head; as --set init_from=MODEL")  # fmt: skip
     parser.add_argument("--seed", type=int, metavar="N", help="the same as --set seed=N")
@@ -215,6 +251,32 @@ def add_train(commands: Commands) -> Parser:
     return parser
 
 
+def add_finetune(commands: Commands) -> Parser:
+    """Fine-tune on photos."""
+    text = (
+        "Make a classifier of your own photos: look at them, divide them, choose a recipe for so many of such a size, "
+        "train from given weights, report. The run is one like any other: train --resume goes on with it."
+    )
+    parser = add_command(commands, "finetune", text)
+    parser.add_argument("place", metavar="DIR", help="class folders, with train/val/test above them or without; or a "
+                        "list: docs/data.md")  # fmt: skip
+    parser.add_argument("--model", default="resnet18_8xb32_in1k", metavar="MODEL",
+                        help="the weights to start from (default: resnet18_8xb32_in1k, fetched)")  # fmt: skip
+    parser.add_argument("--out", metavar="RUN", help="the run directory (default: runs/finetune-NAME, or the next)")
+    add_quarantine(parser)
+    parser.add_argument("--split", metavar="FILE", help="divide the photos as this photos.csv of an earlier run does")
+    parser.add_argument("--new-split", action="store_true", help="do not divide them as the last run on them did")
+    parser.add_argument("--balance", choices=("auto", "none", "class_weights", "sampling"), default="auto",
+                        help="of unequal classes (default: auto, weights where the imbalance is large)")  # fmt: skip
+    parser.add_argument("--find-lr", action="store_true", help="choose the rate by a learning-rate range test")
+    parser.add_argument("--folds", type=positive, metavar="K", help="train K times, each photo held out once")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the division and the run (default: 0)")
+    parser.add_argument("--look-only", action="store_true", help="stop before training: look, divide, forecast")
+    add_overrides(parser)
+    add_device(parser)
+    return parser
+
+
 def add_evaluate(commands: Commands) -> Parser:
     """Evaluate a model."""
     parser = add_command(commands, "evaluate", "Evaluate a model on every test image, each exactly once.")
@@ -222,6 +284,7 @@ def add_evaluate(commands: Commands) -> Parser:
     parser.add_argument("--data", metavar="NAME|DIR", default="cifar10",
                         help="cifar10 (default), or a folder of class folders, or one with val/CLASS/...")  # fmt: skip
     parser.add_argument("--predictions", metavar="FILE", help="write one line an image there, as CSV")
+    add_quarantine(parser)
     add_json(parser)
     add_device(parser)
     return parser
@@ -315,7 +378,9 @@ COMMANDS = (
     add_show,
     add_plan,
     add_data,
+    add_doctor,
     add_train,
+    add_finetune,
     add_evaluate,
     add_verify,
     add_predict,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -116,7 +115,7 @@ def chosen(dataset: Dataset, images: int) -> list[int]:
 
 def sample_of(dataset: Dataset, recipe: Recipe, index: int) -> Sample:
     """Make the pictures of one training image; a file that cannot be read says why instead."""
-    name = os.fsdecode(dataset.train.paths[index]) if isinstance(dataset, PhotoDataset) else f"image {index}"
+    name = dataset.train.path(index) if isinstance(dataset, PhotoDataset) else f"image {index}"
     class_name = dataset.class_names[dataset.train.labels[index]]
     try:
         pixels = dataset.train.read(index)

@@ -19,7 +19,7 @@ from resnetkit.data.photo_loader import PHOTO, PhotoBatches
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.randaugment import RandAugment
 from resnetkit.data.resize import Pixels, view
-from resnetkit.data.sampler import epoch_order, repeated_length, repeated_order
+from resnetkit.data.sampler import balanced_order, block_order, epoch_order, repeated_length, repeated_order
 from resnetkit.data.seen import seen, seen_whole
 from resnetkit.data.spec import ArrayDataset, Split
 from resnetkit.data.transforms import (
@@ -45,6 +45,7 @@ class Feed:
     """What the loop is fed."""
 
     batches: Batches
+    train: Split | PhotoSplit
     preprocess: Preprocess
     heldout: Split | PhotoSplit  # evaluated while training
     heldout_name: str
@@ -60,6 +61,9 @@ def build_feed(recipe: Recipe, dataset: Dataset, processes: Processes = ALONE) -
     recipe's view, into memory.  Raises BadRequest where the data does not go with the recipe.
     """
     train_split, val_split = train_and_val(recipe, dataset)
+    if recipe.early_stopping and val_split is None:
+        next_step = "next: --set val_images=N, or data with val beside test"
+        raise BadRequest("early_stopping: expected images of val to decide by; the test images must not", next_step)
     preprocess = build_preprocess(recipe, train_split)
     files, share = train_split, Share(processes.rank, processes.size, recipe.devices)
     if not takes_any_size(recipe):
@@ -67,18 +71,24 @@ def build_feed(recipe: Recipe, dataset: Dataset, processes: Processes = ALONE) -
         refuse_other_sizes(recipe, train_split)
     return Feed(
         batches=build_batches(recipe, train_split, preprocess, share),
+        train=train_split,
         preprocess=preprocess,
-        heldout=val_split if recipe.val_images else dataset.test,
-        heldout_name="val" if recipe.val_images else "test",
+        heldout=val_split if val_split is not None else dataset.test,
+        heldout_name="test" if val_split is None else "val",
         class_names=dataset.class_names,
         data_sha256=dataset.sha256,
-        name_of=lambda index: str(files.file(index)) if isinstance(files, PhotoSplit) else str(index),
+        name_of=lambda index: files.name(index) if isinstance(files, PhotoSplit) else str(index),
     )
 
 
-def train_and_val(recipe: Recipe, dataset: Dataset) -> tuple[Split | PhotoSplit, Split | PhotoSplit]:
-    """Split the training images: of arrays the last are held out; of photos, sorted by class, evenly spread ones."""
+def train_and_val(recipe: Recipe, dataset: Dataset) -> tuple[Split | PhotoSplit, Split | PhotoSplit | None]:
+    """Return the images to train on and those to evaluate on while training, None where those are the test images.
+
+    `val_images` are taken from the training images: of arrays the last; of photos, sorted by class, evenly spread ones.
+    """
     count = len(dataset.train)
+    if not recipe.val_images:
+        return dataset.train, dataset.val if isinstance(dataset, PhotoDataset) else None
     if recipe.val_images >= count:
         raise BadRequest(f"val_images: expected less than the {count} training images, got {recipe.val_images}")
     if isinstance(dataset, PhotoDataset):
@@ -98,7 +108,8 @@ def refuse_other_sizes(recipe: Recipe, split: Split) -> None:
 
 def build_batches(recipe: Recipe, split: Split | PhotoSplit, preprocess: Preprocess, share: Share) -> Batches:
     """Build a process's share of the training batches in the recipe's order."""
-    order, samples = build_order(recipe, len(split))
+    blocks = split.blocks() if isinstance(split, PhotoSplit) else None
+    order, samples = build_order(recipe, split.labels.astype(np.int64), blocks)
     refuse_uneven(recipe, samples, share)
     if changes_whole_batches(recipe):
         assert isinstance(split, Split)
@@ -137,9 +148,16 @@ def refuse_uneven(recipe: Recipe, samples: int, share: Share) -> None:
         raise BadRequest(what, f"the last step of an epoch has {last} images", "next: another number of processes")
 
 
-def build_order(recipe: Recipe, count: int) -> tuple[Order, int]:
-    """Return the order of an epoch as a function of the epoch, and how many samples it has."""
-    repeated = recipe.repeated_augmentation
+def build_order(recipe: Recipe, labels: NDArray[np.int64], blocks: NDArray[np.int64] | None) -> tuple[Order, int]:
+    """Return the order of an epoch as a function of the epoch, and how many samples it has.
+
+    blocks: where stretches begin that are best read one after the other; an order of the recipe's own goes before that.
+    """
+    repeated, count = recipe.repeated_augmentation, len(labels)
+    if recipe.balance == "sampling":
+        return lambda epoch: balanced_order(recipe.seed, epoch, labels), count
+    if repeated is None and blocks is not None:
+        return partial(block_order, recipe.seed, count=count, blocks=blocks, lanes=recipe.devices), count
     if repeated is None:
         return partial(epoch_order, recipe.seed, count=count), count
     devices, round_to = recipe.devices, repeated.round_to

@@ -214,6 +214,9 @@ def without_data(recipe: Recipe) -> Recipe:
         augment=(),
         repeated_augmentation=None,
         init_from=None,
+        frozen_start=None,
+        balance="none",
+        early_stopping=None,
         val_images=0,
         sync_batchnorm=False,  # its sums are waits for other processes, which do not take part
         compile=False,

@@ -12,20 +12,42 @@ from torch.nn.modules.batchnorm import _NormBase
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
-def decay_groups(model: nn.Module, *, weight_decay: float, decay_norms_and_biases: bool) -> list[dict[str, Any]]:
-    """Split the parameters into one group with weight decay and one without.
+HEAD = "fc"  # the module of a net whose rate is not that of the body
+
+
+def decay_groups(
+    model: nn.Module, *, weight_decay: float, decay_norms_and_biases: bool, body_lr_factor: float = 1.0
+) -> list[dict[str, Any]]:
+    """Split the parameters into one group with weight decay and one without, each in body and head if rates differ.
 
     Without decay, when `decay_norms_and_biases` is False: every parameter of a norm, and every bias.
     The choice looks at module types, never at parameter names.
     """
-    decayed: list[nn.Parameter] = []
-    spared: list[nn.Parameter] = []
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}  # by whether they are spared, and the head's
+    for spared in (False, True):
+        for of_head in (False, True):
+            groups[spared, of_head] = []
+    head = getattr(model, HEAD, None) if body_lr_factor != 1.0 else None
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
-            spare = isinstance(module, NORMS) or name == "bias"
-            (spared if spare and not decay_norms_and_biases else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    return [group for group in groups if group["params"]]
+            spared = (isinstance(module, NORMS) or name == "bias") and not decay_norms_and_biases
+            groups[spared, module is head].append(parameter)
+    return [
+        {
+            "params": parameters,
+            "weight_decay": 0.0 if spared else weight_decay,
+            "lr_factor": 1.0 if of_head else body_lr_factor,
+        }
+        for (spared, of_head), parameters in groups.items()
+        if parameters
+    ]
+
+
+def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> float:
+    """Give every parameter group the rate, times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group.get("lr_factor", 1.0)
+    return lr
 
 
 def build_sgd(
@@ -36,9 +58,15 @@ def build_sgd(
     nesterov: bool,
     weight_decay: float,
     decay_norms_and_biases: bool,
+    body_lr_factor: float = 1.0,
 ) -> torch.optim.SGD:
     """Build SGD with momentum, with torch's fused kernel (one pass over the parameters)."""
-    groups = decay_groups(model, weight_decay=weight_decay, decay_norms_and_biases=decay_norms_and_biases)
+    groups = decay_groups(
+        model,
+        weight_decay=weight_decay,
+        decay_norms_and_biases=decay_norms_and_biases,
+        body_lr_factor=body_lr_factor,
+    )
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
 
@@ -117,8 +145,19 @@ def trust_ratios(parameters: list[nn.Parameter], steps: list[Tensor]) -> list[Te
 
 
 def build_lamb(
-    model: nn.Module, *, lr: float, weight_decay: float, decay_norms_and_biases: bool, max_grad_norm: float
+    model: nn.Module,
+    *,
+    lr: float,
+    weight_decay: float,
+    decay_norms_and_biases: bool,
+    max_grad_norm: float,
+    body_lr_factor: float = 1.0,
 ) -> Lamb:
     """Build LAMB with its usual averages."""
-    groups = decay_groups(model, weight_decay=weight_decay, decay_norms_and_biases=decay_norms_and_biases)
+    groups = decay_groups(
+        model,
+        weight_decay=weight_decay,
+        decay_norms_and_biases=decay_norms_and_biases,
+        body_lr_factor=body_lr_factor,
+    )
     return Lamb(groups, lr, max_grad_norm=max_grad_norm)

@@ -16,6 +16,7 @@ from resnetkit import checkpoint
 from resnetkit.batch_plan import BatchPlan
 from resnetkit.conversion import Conversion
 from resnetkit.data_page import DataFacts
+from resnetkit.doctor import across_of, copy_counts
 from resnetkit.evaluate import Evaluation
 from resnetkit.forecast import Forecast
 from resnetkit.load import LoadedModel
@@ -32,7 +33,7 @@ output of a ReLU and each input of a pool, nothing for a linear layer.  All thre
 top-1, top-5: as published, of one centre crop where the source says nothing else.
 * what is odd in what is published:"""
 SHOWN_CLASSES = 5  # of a long list
-SMALLEST_CLASSES, MOST_UNREADABLE = 5, 20
+SMALLEST_CLASSES, MOST_UNREADABLE, EXAMPLES = 5, 20, 2
 MATRIX_CLASSES = 20  # a confusion matrix of more classes does not fit a terminal
 
 
@@ -279,6 +280,38 @@ def print_conversion(done: Conversion, console: Console) -> None:
     )
     for path in done.files:
         console.print(f"wrote {path}")
+
+
+def print_findings(found: dict[str, Any]) -> None:
+    """Print what an examination of data found: a row for each thing, with how many and examples."""
+    splits = ", ".join(f"{name} {count:,}" for name, count in found["splits"].items())
+    OUT.print(f"{found['data']}: {found['images']:,} photos ({splits}), {len(found['classes']):,} classes, all read")
+    table = Table("what", "how many", "for example")
+    for problem, files in found["problems"].items():
+        table.add_row(f"cannot be used: {problem}", f"{len(files):,}", examples([row["file"] for row in files]))
+    for (kind, across), count in sorted(copy_counts(found).items()):
+        pair = next(pair for pair in found["copies"] if pair["kind"] == kind and across_of(pair) == across)
+        what = f"pairs: {kind}{f', across {across}' if across else ''}"
+        table.add_row(what, f"{count:,}", examples([pair["first"], pair["second"]]))
+    if found["suspects"] is not None:
+        some = [f"{row['file']}: {row['class']}, likely {row['likely']}" for row in found["suspects"][:1]]
+        table.add_row("suspect labels", f"{len(found['suspects']):,}", examples(some))
+    for oddity, names in found["oddities"].items():
+        table.add_row(oddity, f"{len(names):,}", examples(names))
+    if found["foreign"]:
+        table.add_row("other files, left out", f"{len(found['foreign']):,}", examples(found["foreign"]))
+    if found["imbalance"] is not None:
+        table.add_row("largest class by smallest", f"{found['imbalance']:.3g}", "")
+    wide_console(150).print(table)
+    for note in found["notes"]:
+        OUT.print(f"note: {note}")
+    if found["suspects"] is None:
+        OUT.print("suspect labels were not looked for: --model MODEL, a net whose features tell such classes apart")
+
+
+def examples(names: Sequence[str]) -> str:
+    """Write the first names of a list."""
+    return "\n".join(printable(name) for name in names[:EXAMPLES])
 
 
 def print_data(facts: DataFacts) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+Balance = Literal["none", "class_weights", "sampling"]
 ResizeFamily = Literal["cv2-bilinear", "pillow-bilinear", "pillow-bicubic"]  # cv2 resizes without antialias
 
 
@@ -270,12 +271,26 @@ class AverageWeights:
 
 
 @dataclass(frozen=True)
+class FrozenStart:
+    """Fit the head to the features of the frozen body before the first step: a linear classifier, to the end."""
+
+    penalty: float = 0.01  # of its weights, as `linear.fit_linear` says
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """Keep the weights of the best evaluation on val, and end the run after some that are not better."""
+
+    patience_evaluations: int = 5
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All that decides a result."""
 
     name: str
     model: str  # a name of resnetkit.models
-    data: str  # a name of resnetkit.data.spec, or a folder of photos
+    data: str  # a name of resnetkit.data.spec, or a folder or list of photos
     image_size: int  # pixels a side of what the model is trained on
     batch_size: int  # images per optimizer step, over all devices
     microbatch_size: int  # images per device and forward pass; BatchNorm's statistics are those of a micro-batch
@@ -291,6 +306,11 @@ class Recipe:
     mix: tuple[Mixup | CutMix, ...] = ()
     repeated_augmentation: RepeatedAugmentation | None = None
     init_from: str | None = None  # a model whose weights, all but the head, the run starts from
+    frozen_start: FrozenStart | None = None
+    body_lr_factor: float = 1.0  # of the rate, for all but the head
+    batchnorm: Literal["batch", "running"] = "batch"  # normalises by a micro-batch's statistics, or by those it has
+    balance: Balance = "none"  # of unequal classes, by the loss or by the order
+    early_stopping: EarlyStopping | None = None
     drop_path_rate: float = 0.0
     drop_path_shape: Literal["constant", "linear"] = "constant"  # over the blocks; linear: from 0 to the rate
     zero_init_last: bool = False  # start the last norm of each block at zero
@@ -299,8 +319,9 @@ class Recipe:
     clip_grad_norm: float | None = None  # largest norm of all gradients together
     amp: Amp | None = None
     average_weights: AverageWeights | None = None
-    val_images: int = 0  # taken from train and evaluated while training; 0: the test images are
+    val_images: int = 0  # taken from train and evaluated while training; 0: the data's own val, else the test images
     on_nan: Literal["stop", "rewind"] = "stop"  # rewind: to the last saved state, with half the rate from there on
+    quarantine: str | None = None  # a list of photos that are left out: docs/doctor.md
     seed: int = 0
     channels_last: bool = True
     compile: bool = False  # torch.compile

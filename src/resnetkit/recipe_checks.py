@@ -34,10 +34,10 @@ ABOVE_ZERO = {
 }
 NOT_NEGATIVE = {
     *("weight_decay", "final_factor", "min_improvement", "precise_bn_images", "level_std", "std", "val_images", "seed"),
-    *("warmup_epochs", "warmup_steps", "brightness", "contrast", "saturation", "hue"),
+    *("warmup_epochs", "warmup_steps", "brightness", "contrast", "saturation", "hue", "penalty"),
 }
 BELOW_ONE = {"label_smoothing", "drop_path_rate", "momentum", "decay"}  # from 0
-UP_TO_ONE = {"start_factor", "probability", "max_area"}  # from 0
+UP_TO_ONE = {"start_factor", "probability", "max_area", "body_lr_factor"}  # from 0
 LARGEST = 2**63  # of whole numbers
 
 
@@ -56,10 +56,29 @@ def contradictions(recipe: Recipe) -> list[str]:
         found.append("optim.nesterov: expected a momentum above 0, got momentum 0")
     if recipe.sync_batchnorm and recipe.precise_bn_images:
         found.append("precise_bn_images: expected 0 beside sync_batchnorm, whose statistics are of all devices already")
+    found += start_contradictions(recipe)
     chances = sum(mix.probability for mix in recipe.mix)
     if chances > 1 + 1e-9:
         found.append(f"mix: expected probabilities that sum to 1 or less, got {chances:g}")
     return found + schedule_contradictions(recipe) + picture_contradictions(recipe)
+
+
+def start_contradictions(recipe: Recipe) -> list[str]:
+    """List what cannot hold of a run that starts from weights, or ends early."""
+    found = []
+    if recipe.frozen_start and recipe.init_from is None:
+        found.append("frozen_start: expected init_from, weights whose features tell something")
+    if recipe.batchnorm == "running" and recipe.init_from is None:
+        found.append("batchnorm: expected batch without init_from: new weights have no statistics")
+    if recipe.batchnorm == "running" and (recipe.sync_batchnorm or recipe.precise_bn_images):
+        found.append("batchnorm: expected batch beside sync_batchnorm and precise_bn_images, which take statistics")
+    if recipe.early_stopping and recipe.precise_bn_images:
+        found.append(
+            "precise_bn_images: expected 0 beside early_stopping, whose weights are not those of the last step"
+        )
+    if recipe.balance == "sampling" and recipe.repeated_augmentation:
+        found.append("balance: expected none or class_weights beside repeated_augmentation, which has its own order")
+    return found
 
 
 def range_problems(recipe: Recipe) -> list[str]:

@@ -17,6 +17,7 @@ from resnetkit.data.mix import mix
 from resnetkit.data.transforms import random_stream
 from resnetkit.errors import NonFiniteLoss
 from resnetkit.losses import one_hot
+from resnetkit.models.batchnorm import keep_statistics
 
 FORWARD, MIX = 2_000_000, 3_000_000  # the random streams of forward passes (drop path) and of mixing
 NAMED_IMAGES = 8  # how many images of a bad batch are named
@@ -44,6 +45,8 @@ def train_step(training: Training, batch: Batch, step: int) -> Tally:
     processes each takes its share of them; gradients and tally are then summed.
     """
     training.model.train()
+    if training.recipe.batchnorm == "running":
+        keep_statistics(training.model)
     training.optimizer.zero_grad(set_to_none=True)
     training.together.begin()
     tally, own = Tally(images=len(batch.indices)), own_parts(training, batch)
@@ -84,7 +87,7 @@ def microbatches(training: Training, batch: Batch) -> Iterator[tuple[Tensor, Ten
     layout = torch.channels_last if training.recipe.channels_last else torch.contiguous_format
     parts = len(own_parts(training, batch))
     for place in range(parts):  # of a share's images, too, a micro-batch is every so many-th
-        images = batch.images[place::parts].to(training.device)
+        images = batch.inputs(slice(place, None, parts), training.device)
         yield images.contiguous(memory_format=layout), batch.labels[place::parts].to(training.device)
 
 

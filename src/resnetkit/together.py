@@ -88,14 +88,14 @@ def split_into_buckets(parameters: Sequence[nn.Parameter]) -> list[list[nn.Param
 class Together:
     """A step of several processes; in a run of one, nothing."""
 
-    def __init__(self, model: nn.Module, processes: Processes) -> None:
+    def __init__(self, model: nn.Module, processes: Processes, *, statistics: bool = True) -> None:
         self.processes = processes
         self.gradients = GradientSum(list(model.parameters()), processes)
-        self.statistics = RunningStatistics(model)
+        self.statistics = RunningStatistics(model) if statistics else None  # None: BatchNorm's stay as they are
 
     def begin(self) -> None:
         """Begin a step."""
-        if self.processes.size > 1:
+        if self.processes.size > 1 and self.statistics:
             self.statistics.begin(holds_past=self.processes.is_first)
 
     @contextmanager
@@ -104,7 +104,8 @@ class Together:
         if self.processes.size == 1:
             yield
             return
-        self.statistics.skip_to(part)
+        if self.statistics:
+            self.statistics.skip_to(part)
         if not is_last:
             yield
             return
@@ -115,4 +116,5 @@ class Together:
         """End a step of so many micro-batches in all: gradients and running statistics are then those of all."""
         if self.processes.size > 1:
             self.gradients.finish()
-            self.statistics.finish(parts, self.processes.sum)
+            if self.statistics:
+                self.statistics.finish(parts, self.processes.sum)

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from resnetkit import checkpoint
-from resnetkit.assemble import Training, assemble
+from resnetkit.assemble import Best, Training, assemble
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
 from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
@@ -31,6 +31,7 @@ from resnetkit.interrupt import StopSignals
 from resnetkit.journal import Event, Journal, numerics, opened, state_to_go_on_from, writing
 from resnetkit.memory import keep_freed_memory
 from resnetkit.models.batchnorm import take_precise_statistics
+from resnetkit.optim import set_lr
 from resnetkit.processes import ALONE, Processes
 from resnetkit.progress import StepProgress
 from resnetkit.provenance import provenance, versions
@@ -87,8 +88,9 @@ def train(
             journal.log({"event": "resume" if state else "start", "step": first_step} | facts | (told or {}))
             if recipe.on_nan == "rewind" and not state:
                 save(training, journal, 0, tally)
-            run_steps(training, journal, first_step, last_step, tally)
-            return finish(training, dataset, journal) if last_step == training.total_steps else None
+            done = run_steps(training, journal, first_step, last_step, tally)
+            ended = done == training.total_steps or is_exhausted(training)
+            return finish(training, dataset, journal, done) if ended else None
 
 
 @contextmanager
@@ -107,8 +109,8 @@ def deterministic() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def run_steps(training: Training, journal: Journal, first_step: int, last_step: int, tally: Tally) -> None:
-    """Train from `first_step` to `last_step`: the loop."""
+def run_steps(training: Training, journal: Journal, first_step: int, last_step: int, tally: Tally) -> int:
+    """Train from `first_step` to `last_step`, or until early stopping ends it: the loop.  Returns the steps done."""
     recipe, per_epoch = training.recipe, training.feed.batches.steps_per_epoch
     shown = training.processes.is_first
     with StepProgress(recipe.name, training.total_steps, first_step, shown=shown) as progress:
@@ -116,7 +118,7 @@ def run_steps(training: Training, journal: Journal, first_step: int, last_step: 
         def evaluate_heldout(done: int) -> None:
             stop = partial(stop_if_asked, training, journal, done, tally)
             outcome = evaluate_kept(training, training.feed.heldout, done, stop)
-            heed(training, outcome)
+            heed(training, outcome, done)
             journal.log({"event": "eval", "step": done, "split": training.feed.heldout_name} | figures(outcome))
             progress.say(f"step {done}: {training.feed.heldout_name} top-1 {100 * outcome.top1:.2f} %")
 
@@ -124,6 +126,9 @@ def run_steps(training: Training, journal: Journal, first_step: int, last_step: 
         while step < last_step:
             if eval_is_due(training, step):
                 evaluate_heldout(step)
+                if is_exhausted(training):
+                    progress.say(f"no better for {waited(training)} evaluations: ended after step {step}")
+                    return step
             started = time.perf_counter()
             lr = set_lr(training.optimizer, training.lr_of(step))
             try:
@@ -145,8 +150,20 @@ def run_steps(training: Training, journal: Journal, first_step: int, last_step: 
             if done == last_step or done % recipe.save_every_steps == 0:
                 save(training, journal, done, tally)
             stop_if_asked(training, journal, done, tally)
-        if last_step == training.total_steps and recipe.val_images:
+        if last_step == training.total_steps and training.feed.heldout_name == "val":
             evaluate_heldout(last_step)
+    return last_step
+
+
+def is_exhausted(training: Training) -> bool:
+    """Say whether early stopping ends a run: enough evaluations were not better than the best one."""
+    stopping = training.recipe.early_stopping
+    return stopping is not None and waited(training) >= stopping.patience_evaluations
+
+
+def waited(training: Training) -> int:
+    """Return how many evaluations there were since the best one."""
+    return training.best.waited if training.best else 0
 
 
 def stop_if_asked(training: Training, journal: Journal, done: int, tally: Tally, images: int = 0) -> None:
@@ -161,14 +178,8 @@ def stop_if_asked(training: Training, journal: Journal, done: int, tally: Tally,
 def eval_is_due(training: Training, step: int) -> bool:
     """Say whether the weights that `step` begins with are to be evaluated."""
     every_steps = max(1, round(training.recipe.eval_every_epochs * training.feed.batches.steps_per_epoch))
-    return step > 0 and step % every_steps == 0
-
-
-def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> float:
-    """Give every parameter group the rate."""
-    for group in optimizer.param_groups:
-        group["lr"] = lr
-    return lr
+    starts_fitted = training.recipe.frozen_start is not None  # the weights before the first step may be the best
+    return (step > 0 or starts_fitted) and step % every_steps == 0
 
 
 def save(training: Training, journal: Journal, done: int, tally: Tally) -> None:
@@ -246,8 +257,15 @@ def recent_images(training: Training, done: int) -> Iterator[Tensor]:
             left -= len(batch.indices[part::parts])
 
 
-def heed(training: Training, outcome: Evaluation) -> None:
-    """Let a plateau schedule know what an evaluation gave."""
+def heed(training: Training, outcome: Evaluation, done: int) -> None:
+    """Let early stopping and a plateau schedule know what an evaluation after `done` steps gave."""
+    if training.recipe.early_stopping:
+        best = training.best
+        if best is None or (outcome.top1, -outcome.loss) > (best.top1, -best.loss):
+            weights = {name: value.detach().clone() for name, value in training.kept_model.state_dict().items()}
+            training.best = Best(done, outcome.top1, outcome.loss, 0, weights)
+        else:
+            best.waited += 1
     if isinstance(training.recipe.schedule, Plateau):
         training.plateau = after_evaluation(training.plateau, 1.0 - outcome.top1, **vars(training.recipe.schedule))
 
@@ -265,10 +283,12 @@ def origin(recipe: Recipe, run: Path) -> Event | None:
     return {"init_from": Path(recipe.init_from).name, "sha256": started["init_sha256"]}
 
 
-def finish(training: Training, dataset: Dataset, journal: Journal) -> Evaluation:
-    """Evaluate the last step's weights on all test images and keep them with what they are."""
-    stop = partial(stop_if_asked, training, journal, training.total_steps, Tally())
-    outcome = evaluate_kept(training, dataset.test, training.total_steps, stop)
+def finish(training: Training, dataset: Dataset, journal: Journal, done: int) -> Evaluation:
+    """Evaluate the weights after `done` steps, or the best ones, on all test images; keep them with what they are."""
+    stop = partial(stop_if_asked, training, journal, done, Tally())
+    if training.best:
+        training.kept_model.load_state_dict(training.best.weights)
+    outcome = evaluate_kept(training, dataset.test, done, stop)
     recipe = training.recipe
     about = {
         "recipe": recipe.name,
@@ -285,8 +305,13 @@ def finish(training: Training, dataset: Dataset, journal: Journal) -> Evaluation
 
     sha256 = training.processes.on_first(keep)
     told = {"weights_sha256": sha256, "seconds": journal.seconds()} | figures(outcome)
-    journal.log({"event": "test", "step": training.total_steps} | told)
+    journal.log({"event": "test", "step": done} | told | best_step(training))
     return outcome
+
+
+def best_step(training: Training) -> Event:
+    """Return the step that the kept weights are of, where it need not be the last one."""
+    return {"best_step": training.best.step} if training.best else {}
 
 
 def keep_outcome(

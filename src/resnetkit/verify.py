@@ -31,7 +31,13 @@ from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
 IMAGES_TOLERANCE = 0.0002  # of the images: another machine's kernels round otherwise; one image at least
 LOSS_TOLERANCE = 1e-4  # of the loss
-NOT_REPEATED = {"--plain", "--raw", "--stride-style", "--class-names"}  # of `evaluate`, to be given by the user again
+NOT_REPEATED = {
+    "--quarantine",
+    "--plain",
+    "--raw",
+    "--stride-style",
+    "--class-names",
+}  # of `evaluate`, to be given by the user again
 
 
 @dataclass(frozen=True)
@@ -68,7 +74,9 @@ class Machine:
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     photos_only: bool = False  # data is in place of photos, but not of data that has a name here
 
-    def open_data(self, name: str | None, trained_on: str | None = None) -> EvaluationData | str:
+    def open_data(
+        self, name: str | None, trained_on: str | None = None, quarantine: str | None = None
+    ) -> EvaluationData | str:
         """Return the test images of a claim's data, or why not; nothing is fetched."""
         place = name if self.photos_only and name in DATASETS else self.data or name
         if not place:
@@ -76,7 +84,7 @@ class Machine:
         if place in DATASETS and not kept_folder(place).is_dir():
             return f"{place} is not on this machine; next: resnetkit data {place}"
         try:
-            return open_evaluation_data(place, trained_on)
+            return open_evaluation_data(place, trained_on, quarantine)
         except ResnetkitError as error:
             return "; ".join((error.what, *error.details))
 
@@ -244,7 +252,7 @@ def check_run(run: Path, machine: Machine) -> Iterator[Check]:
     for name in ("images", "top1", "top5", "loss"):
         yield compared(subject, f"{name} in {checkpoint.WEIGHTS}", kept.get(name), said[name])
     recipe = checkpoint.run_recipe(run)
-    data = machine.open_data(recipe.data, said["data"]["sha256"])
+    data = machine.open_data(recipe.data, said["data"]["sha256"], recipe.quarantine)
     if isinstance(data, str):
         yield unchecked(subject, "accuracy", said["top1"], data)
         return

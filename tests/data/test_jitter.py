@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torchvision.transforms.functional as F  # type: ignore[import-untyped]
+import torchvision.transforms.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image

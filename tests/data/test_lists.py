@@ -66,13 +66,36 @@ def test_one_list_with_a_column_for_the_split(root: Path) -> None:
     assert dataset.notes == ()
     more = [*rows, "val/dog/2.jpg,val,dog", "train/ant/z.jpg,,cat"]
     dataset = read_photos(listed(root, more_csv="\n".join(more)) / "more.csv")
-    assert names(dataset.test) == ["val/dog/2.jpg"]
-    assert dataset.notes == ("photos of other splits of the list are not used: test 1, no split 1",)
+    assert dataset.val is not None
+    assert (names(dataset.val), names(dataset.test)) == (["val/dog/2.jpg"], ["val/cat/1.jpg"])
+    assert dataset.notes == ("photos of other splits of the list are not used: no split 1",)
     file = listed(root, all_tsv="train/cat/a.png\tcat\nval/cat/1.jpg\tcat\nval/dog/2.jpg\tdog\n") / "all.tsv"
     assert len(read_eval_photos(file)[0]) == 3
     dataset = read_photos(file)
     assert names(dataset.test) == ["train/cat/a.png"]
     assert dataset.notes == ("no photos are held out: 1 of 3 are set apart to evaluate on",)
+
+
+def test_whole_paths_are_those_of_the_folder_that_they_share(root: Path, tmp_path: Path) -> None:
+    rows = ["path,label,split", *(f"{root}/{name},{name.split('/')[1]},{name.split('/')[0]}" for name in
+            ("train/cat/a.png", "train/dog/a.jpg", "val/cat/1.jpg"))]  # fmt: skip
+    (tmp_path / "lists").mkdir()
+    file = tmp_path / "lists" / "photos.csv"
+    file.write_text("\n".join(rows))
+    dataset = read_photos(file)
+    assert dataset.train.folder == root / "train" and names(dataset.train) == ["cat/a.png", "dog/a.jpg"]
+    moved = root.rename(root.with_name("moved"))
+    file.write_text("\n".join(rows).replace(str(root), str(moved)))
+    assert read_photos(file).sha256 == dataset.sha256
+
+
+def test_names_of_classes_that_are_numbers(root: Path, tmp_path: Path) -> None:
+    file = tmp_path / "photos.csv"
+    file.write_text("path,label,split\n" + "".join(f"{root}/{name},{label},{split}\n" for name, label, split in (
+        ("train/cat/a.png", 7, "train"), ("train/dog/a.jpg", 10, "train"), ("val/cat/1.jpg", 7, "test"))))  # fmt: skip
+    file.with_name("classes.txt").write_text("10\n7\n")
+    dataset = read_photos(file)
+    assert dataset.class_names == ("10", "7") and dataset.train.labels.tolist() == [1, 0]
 
 
 def test_paths_with_blanks_and_lines_without_labels(root: Path) -> None:

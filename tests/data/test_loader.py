@@ -118,11 +118,11 @@ def test_any_step_may_be_asked_in_any_order(steps: list[int]) -> None:
 def test_a_batch_is_not_changed_by_the_next_one() -> None:
     loader = batches()
     first = loader.at(0)
-    kept = first.images.clone()
-    first.images.add_(1)
+    kept = first.pixels.clone()
+    first.pixels.add_(1)
     loader.at(1)
-    assert torch.equal(first.images, kept + 1)
-    assert torch.equal(loader.at(0).images, kept)
+    assert torch.equal(first.pixels, kept + 1)
+    assert torch.equal(loader.at(0).pixels, kept)
 
 
 @pytest.mark.parametrize("normalize_first", [False, True])

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torchvision.transforms import Compose, Normalize, ToTensor  # type: ignore[import-untyped]
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from resnetkit.data.transforms import (
     Preprocess,

@@ -53,11 +53,24 @@ def test_hidden_files_other_endings_and_empty_folders_are_passed_over(root: Path
     assert names(read_photos(root).train) == before
 
 
-def test_test_stands_in_for_val(root: Path) -> None:
+def test_test_stands_in_for_val_and_with_both_val_is_for_training(root: Path) -> None:
+    before = read_photos(root)
+    assert before.val is None
     (root / "val").rename(root / "test")
     assert names(read_photos(root).test) == ["ant/3.jpg", "cat/1.jpg", "dog/2.jpg"]
-    save(root, ["val/cat/9.jpg"])  # where both are there, val counts
-    assert names(read_photos(root).test) == ["cat/9.jpg"]
+    assert read_photos(root).sha256 == before.sha256
+    save(root, ["val/cat/9.jpg"])  # where both are there, figures are of test
+    both = read_photos(root)
+    assert both.val is not None and names(both.val) == ["cat/9.jpg"]
+    assert names(both.test) == ["ant/3.jpg", "cat/1.jpg", "dog/2.jpg"] and both.sha256 != before.sha256
+    assert names(read_eval_photos(root)[0]) == names(both.test)
+
+
+def test_test_images_without_labels_are_left_alone(root: Path) -> None:
+    before = read_photos(root)
+    save(root, ["test/1.jpg", "test/2.jpg"])  # as ImageNet's
+    after = read_photos(root)
+    assert after.val is None and (names(after.test), after.sha256) == (names(before.test), before.sha256)
 
 
 def test_val_may_lack_a_class(root: Path) -> None:

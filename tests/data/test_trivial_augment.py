@@ -6,8 +6,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from torchvision.transforms import InterpolationMode  # type: ignore[import-untyped]
-from torchvision.transforms.autoaugment import TrivialAugmentWide, _apply_op  # type: ignore[import-untyped]
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.autoaugment import TrivialAugmentWide, _apply_op
 
 from resnetkit.data import trivial_augment
 from resnetkit.data.trivial_augment import OPS, TrivialAugment, strengths

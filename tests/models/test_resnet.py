@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 import torch.nn.functional as F
-import torchvision.models  # type: ignore[import-untyped]
+import torchvision.models
 from torch import Tensor, nn
 
 from resnetkit.models import MODELS, Architecture, ResNet, cifar_architecture

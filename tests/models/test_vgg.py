@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torchvision.models  # type: ignore[import-untyped]
+import torchvision.models
 from torch import nn
 
 from resnetkit.models.vgg import CONVS_PER_STAGE, Vgg

@@ -12,7 +12,7 @@ from typing import Any
 import timm
 import timm.models.resnet as timm_resnet
 import torch
-import torchvision.models.resnet as tv_resnet  # type: ignore[import-untyped]
+import torchvision.models.resnet as tv_resnet
 import transformers
 from figures import Figure, relative_error
 from mmengine.runner import load_checkpoint, save_checkpoint

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import timm.models.resnet as timm_resnet
-import torchvision.models  # type: ignore[import-untyped]
+import torchvision.models
 import transformers
 from mmpretrain.registry import MODELS as MMPRETRAIN
 from torch import Tensor, nn

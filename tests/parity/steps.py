@@ -106,7 +106,7 @@ def training_errors(recipe: Recipe, numerics: Numerics) -> tuple[float, float]:
         batch: Batch = training.feed.batches.at(step)
         for group in training.optimizer.param_groups:
             group["lr"] = training.lr_at(step)
-        ours = train_step(training, replace(batch, images=batch.images.to(numerics.dtype)), step)
+        ours = train_step(training, replace(batch, pixels=batch.images.to(numerics.dtype), normalize=None), step)
         losses.append((ours.loss_sum / ours.images, theirs.step(batch.images, batch.labels)))
     our_losses, their_losses = np.array(losses).T
     return relative_error(our_losses, their_losses), worst_error(floats(training.model), floats(theirs.model))

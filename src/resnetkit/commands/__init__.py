@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from resnetkit.commands.data import data
+from resnetkit.commands.doctor import doctor
+from resnetkit.commands.finetune import finetune
 from resnetkit.commands.plan import plan
 from resnetkit.commands.show import show, zoo
 from resnetkit.commands.training import report, train
@@ -14,7 +16,7 @@ from resnetkit.commands.weights import convert, push
 
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
-    for function in (zoo, show, plan, data, train, evaluate, verify, predict, convert, push, report)
+    for function in (zoo, show, plan, data, doctor, train, finetune, evaluate, verify, predict, convert, push, report)
 }
 
 __all__ = ["COMMANDS"]

@@ -18,6 +18,7 @@ from resnetkit.commands.device import choose_device
 from resnetkit.cost import RecipeCost, recipe_cost
 from resnetkit.data.opening import open_data
 from resnetkit.data.photos import PhotoDataset
+from resnetkit.data.shards import is_local
 from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, ResnetkitError
 from resnetkit.home import read_json
@@ -43,6 +44,7 @@ def train(
     resume: bool,
     auto_resume: bool,
     init_from: str | None,
+    quarantine: str | None,
     seed: int | None,
     on_nan: str | None,
     speed: str,
@@ -56,7 +58,9 @@ def train(
     """Train, evaluate and report, in one process or in those that torchrun started."""
     if init_from and Path(init_from).exists():
         init_from = str(Path(init_from).resolve())  # resumed from any folder
-    given = {"data": data, "init_from": init_from, "seed": seed, "on_nan": on_nan}
+    if quarantine:
+        quarantine = str(Path(quarantine).resolve())
+    given = {"data": data, "init_from": init_from, "quarantine": quarantine, "seed": seed, "on_nan": on_nan}
     extra = [f"{field}={json.dumps(value)}" for field, value in given.items() if value is not None]
     if resume and out and not device:
         device = device_of(Path(out))
@@ -84,7 +88,7 @@ def train_chosen(
 ) -> int:
     """Open the data, train, and report."""
     recipe, run = chosen.recipe, chosen.run
-    dataset = open_data(recipe.data)
+    dataset = open_data(recipe.data, recipe.quarantine)
     OUT.print(f"{recipe.name} on {recipe.data}, {where}, into {run}")
     if processes.size > 1:
         OUT.print(f"{processes.size} processes, {torch.get_num_threads()} threads each")
@@ -201,7 +205,8 @@ def is_started(out: str | None) -> bool:
 
 def with_whole_path(recipe: Recipe) -> Recipe:
     """Return a recipe whose data, where it is a folder, is found from any other."""
-    return recipe if recipe.data in OFFICIAL_SIZES else replace(recipe, data=str(Path(recipe.data).resolve()))
+    stays = recipe.data in OFFICIAL_SIZES or not is_local(recipe.data)
+    return recipe if stays else replace(recipe, data=str(Path(recipe.data).resolve()))
 
 
 def device_of(run: Path) -> str | None:
@@ -224,7 +229,7 @@ def report(run: str) -> int:
     recipe = checkpoint.run_recipe(folder)
     picture = None
     try:
-        picture = open_data(recipe.data).test.read
+        picture = open_data(recipe.data, recipe.quarantine).test.read
     except ResnetkitError as error:
         warn(f"a report without pictures: {error}")
     write_report(folder, picture)

@@ -45,6 +45,7 @@ def evaluate(
     raw: bool,
     class_names: str | None,
     predictions: str | None,
+    quarantine: str | None,
     as_json: bool,
     device: str | None,
 ) -> int:
@@ -55,7 +56,8 @@ def evaluate(
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
     loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
-    given = open_evaluation_data(data, trained_on=(loaded.about["data"] or {}).get("sha256"))
+    trained_on = (loaded.about["data"] or {}).get("sha256")
+    given = open_evaluation_data(data, trained_on=trained_on, quarantine=quarantine)
     split, matched = fitting(loaded, given.split, given.class_names, data)
     if matched:
         loaded = replace(loaded, assumptions=(*loaded.assumptions, matched))

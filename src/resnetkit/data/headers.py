@@ -6,7 +6,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -31,12 +31,19 @@ class Header:
     profile: bool  # a colour profile is embedded
 
 
-def read_header(file: Path) -> Header | str:
-    """Read the header of an image file, or say why it has none."""
+def read_header(split: PhotoSplit, index: int) -> Header | str:
+    """Read the header of a photo, or say why it has none."""
+    size = split.stored_size(index)
+    return Header("pixels", "RGB", *size, turned=False, profile=False) if size else file_header(split, index)
+
+
+def file_header(split: PhotoSplit, index: int) -> Header | str:
+    """Read the header of a photo's file, or say why it has none."""
     try:
-        if not file.stat().st_size:
-            return "the file is empty"
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), split.opened(index) as file:
+            if not file.read(1):
+                return "the file is empty"
+            file.seek(0)
             warnings.simplefilter("ignore")  # of odd metadata
             with Image.open(file, formats=read_formats()) as image:
                 if has_too_many_pixels(image):
@@ -73,9 +80,10 @@ def survey(split: Split | PhotoSplit, most: int) -> Survey:
         return Survey(count, count, side, side, {"arrays": count}, {"RGB": count}, 0, 0, ())
     places = np.linspace(0, len(split), min(most, len(split)), endpoint=False).astype(np.int64)
 
-    files = [split.file(place) for place in places.tolist()]
+    chosen = places.tolist()
     with photo_threads(None) as pool:
-        found = list(zip(files, pool.map(read_header, files), strict=True))
+        headers_of = pool.map(partial(read_header, split), chosen)
+        found = list(zip(map(split.name, chosen), headers_of, strict=True))
     headers = [header for _, header in found if isinstance(header, Header)]
     return Survey(
         images=len(split),
@@ -86,7 +94,7 @@ def survey(split: Split | PhotoSplit, most: int) -> Survey:
         modes=dict(Counter(header.mode for header in headers).most_common()),
         turned=sum(header.turned for header in headers),
         profiles=sum(header.profile for header in headers),
-        unreadable=tuple((str(file), header) for file, header in found if isinstance(header, str)),
+        unreadable=tuple((name, header) for name, header in found if isinstance(header, str)),
     )
 
 

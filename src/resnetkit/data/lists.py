@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 
 from resnetkit.data.parts import Part, listed_part, size_of
 from resnetkit.data.photos import ENDINGS, some_of
@@ -101,11 +102,21 @@ def cell(line: Sequence[str], place: int | None) -> str:
     return line[place] if place is not None and place < len(line) else ""
 
 
-def rows_part(origin: Path, rows: Sequence[Row], folders: Sequence[Path]) -> Part:
-    """Make a split of rows; their paths are relative to the first of the folders that has the first photo."""
+def rows_part(
+    origin: Path, rows: Sequence[Row], folders: Sequence[Path], classes: tuple[str, ...] | None = None
+) -> Part:
+    """Make a split of rows; their paths are relative to the first of the folders that has the first photo.
+
+    Whole paths are made relative to the folder that all of them share.  Labels are names of `classes` where all are;
+    else, where all are numbers, places.
+    """
     folder = next((folder for folder in folders if size_of(folder / rows[0].path) is not None), folders[0])
     paths = [row.path for row in rows]
-    if all(row.label.isdecimal() and len(row.label) <= MOST_DIGITS for row in rows):
+    if all(PurePath(path).is_absolute() for path in paths):
+        folder = Path(os.path.commonpath([PurePath(path).parent for path in paths]))
+        paths = [str(PurePath(path).relative_to(folder)) for path in paths]
+    named = classes is not None and {row.label for row in rows} <= set(classes)
+    if not named and all(row.label.isdecimal() and len(row.label) <= MOST_DIGITS for row in rows):
         return listed_part(origin, folder, paths, (int(row.label) for row in rows), None)
     names = tuple(sorted({row.label for row in rows}))
     places = {name: place for place, name in enumerate(names)}

@@ -37,11 +37,25 @@ WHOLE = Share()
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of one step, ready for the model: a process's share of them."""
+    """Images of one step: a process's share of them.
 
-    images: Tensor  # float32 [N, C, H, W]
+    They stay bytes until they are where the model is, which then has a quarter to take over, and normalises them there.
+    """
+
+    pixels: Tensor  # uint8 [N, H, W, C]; without `normalize` the model's input already, float32 [N, C, H, W]
     labels: Tensor  # int64 [N]
     indices: NDArray[np.int64]  # positions in the training set of the whole batch, of all processes
+    normalize: Callable[[Tensor], Tensor] | None = None  # uint8 [N, H, W, C] -> float32 [N, C, H, W]
+
+    def inputs(self, rows: slice, device: torch.device) -> Tensor:
+        """Return some of the images as the model takes them, on its device: float32 [n, C, H, W]."""
+        pixels = self.pixels[rows].to(device)
+        return self.normalize(pixels) if self.normalize else pixels
+
+    @property
+    def images(self) -> Tensor:
+        """All images as the model takes them, float32 [N, C, H, W]."""
+        return self.inputs(slice(None), self.pixels.device)
 
 
 class Batches(Protocol):
@@ -101,9 +115,11 @@ class MemoryBatches:
             images = self.normalize(torch.from_numpy(images)).permute(0, 2, 3, 1).numpy()
         for augmentation, draws in zip(self.augmentations, self._draws, strict=True):
             images = augmentation.apply(images, draws[indices])
-        batch = torch.from_numpy(np.ascontiguousarray(images))
-        inputs = batch.permute(0, 3, 1, 2) if self.normalize_first else self.normalize(batch)
-        return Batch(inputs, torch.from_numpy(self.labels[indices].astype(np.int64)), everywhere)
+        pixels = torch.from_numpy(np.ascontiguousarray(images))
+        labels = torch.from_numpy(self.labels[indices].astype(np.int64))
+        if self.normalize_first:
+            return Batch(pixels.permute(0, 3, 1, 2), labels, everywhere)
+        return Batch(pixels, labels, everywhere, self.normalize)
 
     def close(self) -> None:
         """Do nothing: batches are made when they are asked for."""

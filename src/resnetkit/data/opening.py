@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from resnetkit.data.packs import is_packed, read_packed
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.sources import load_dataset
 from resnetkit.data.spec import DATASETS, OFFICIAL_SIZES, ArrayDataset, Split
@@ -22,38 +23,64 @@ class EvaluationData:
     notes: tuple[str, ...] = ()  # how it differs from what is official
 
 
-def open_data(name: str) -> ArrayDataset | PhotoDataset:
-    """Return the data set of a name, fetched when absent, or that of a folder or list (docs/data.md).
+def open_data(name: str, quarantine: str | None = None) -> ArrayDataset | PhotoDataset:
+    """Return the data set of a name, fetched when absent, or that of a folder, list or pack (docs/data.md).
 
-    Raises BadRequest for a name that is neither, or that only a folder can be given for.
+    Photos of a quarantine list are left out.  Raises BadRequest for a name that is neither, or that only a folder can
+    be given for.
     """
     refuse_unknown(name)
-    return load_dataset(name) if name in DATASETS else read_photos(Path(name))
+    if name in DATASETS or is_packed(name):
+        refuse_quarantine(name, quarantine)
+        return load_dataset(name) if name in DATASETS else read_packed(name)
+    return read_photos(Path(name), Path(quarantine) if quarantine else None)
 
 
 def open_all_data(name: str) -> ArrayDataset | PhotoDataset:
     """Return the data set of a name, folder or list as it is, to look at: a split may be empty."""
     refuse_unknown(name)
+    if is_packed(name):
+        return read_packed(name)
     return load_dataset(name) if name in DATASETS else read_all_photos(Path(name))
 
 
-def open_evaluation_data(name: str, trained_on: str | None = None) -> EvaluationData:
+def open_evaluation_data(name: str, trained_on: str | None = None, quarantine: str | None = None) -> EvaluationData:
     """Return the images to evaluate on: the test images of a data set, or the held-out photos of a folder or list.
 
     A folder of class folders alone, or a list without a column for the split, is evaluated on whole, but for what a
-    model has seen of it: `trained_on` is the SHA-256 of the data that it was trained on.
+    model has seen of it: `trained_on` is the SHA-256 of the data that it was trained on.  Photos of a quarantine list
+    are left out.
     """
     refuse_unknown(name)
+    if is_packed(name):
+        refuse_quarantine(name, quarantine)
+        packed = read_packed(name)
+        return EvaluationData(packed.test, packed.class_names, packed.sha256, packed.notes)
     if name in DATASETS:
+        refuse_quarantine(name, quarantine)
         dataset = load_dataset(name)
         return EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
-    split, class_names, notes = read_eval_photos(Path(name), trained_on)
+    split, class_names, notes = read_eval_photos(Path(name), trained_on, Path(quarantine) if quarantine else None)
     return EvaluationData(split, class_names, None, notes)
+
+
+def refuse_quarantine(name: str, quarantine: str | None) -> None:
+    """Refuse a quarantine list for data that is verified whole."""
+    if quarantine:
+        next_step = "next: give the list when it is packed" if is_packed(name) else f"{name} is verified whole"
+        raise BadRequest(
+            f"{name}: single photos cannot be left out", f"got the quarantine list {quarantine}", next_step
+        )
+
+
+def is_known(name: str) -> bool:
+    """Say whether a name means data that is here, that can be fetched, or that is in a store."""
+    return name in DATASETS or is_packed(name) or Path(name).is_dir() or Path(name).is_file()
 
 
 def refuse_unknown(name: str) -> None:
     """Refuse what is neither a name nor a folder nor a file, and the names of data that is not fetched."""
-    if name in DATASETS or Path(name).is_dir() or Path(name).is_file():
+    if is_known(name):
         return
     if name in OFFICIAL_SIZES:
         next_step = (

@@ -87,7 +87,7 @@ class PhotoBatches:
             self._discard()
             raise
         labels = torch.from_numpy(self.labels[ready[1].indices])
-        return Batch(self.normalize(torch.from_numpy(images)), labels, self._indices_at(step))
+        return Batch(torch.from_numpy(images), labels, self._indices_at(step), self.normalize)
 
     def close(self) -> None:
         """Discard what is prepared and stop the threads."""

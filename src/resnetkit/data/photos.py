@@ -6,11 +6,12 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.data.decode import decode
+from resnetkit.data.decode import Encoded, decode
 from resnetkit.data.resize import Pixels
 from resnetkit.errors import BadImage
 
@@ -43,18 +44,41 @@ class PhotoSplit:
         """Return the same photos with label numbers[i] in place of i."""
         return replace(self, labels=np.asarray(numbers, np.int64)[self.labels])
 
+    def path(self, index: int) -> str:
+        """Return a photo's path below the split's folder."""
+        return os.fsdecode(self.paths[index])
+
     def file(self, index: int) -> Path:
         """Return where a photo lies."""
-        return self.folder / os.fsdecode(self.paths[index])
+        return self.folder / self.path(index)
+
+    def name(self, index: int) -> str:
+        """Return what a photo is called in messages."""
+        return str(self.file(index))
+
+    def data(self, index: int) -> Encoded:
+        """Return the bytes of one photo's file; BadImage names one that cannot be read."""
+        file = self.file(index)
+        try:
+            return file.read_bytes()
+        except OSError as error:
+            raise BadImage(f"{file}: {error.strerror}") from error
+
+    def opened(self, index: int) -> BinaryIO:
+        """Open a photo's file, to read no more of it than is asked for; OSError where that fails."""
+        return self.file(index).open("rb")
+
+    def stored_size(self, index: int) -> tuple[int, int] | None:
+        """Return width and height of a photo that is stored as pixels; None: it is a file of an image format."""
+        return None
 
     def read(self, index: int) -> Pixels:
         """Decode one photo to RGB uint8 [H, W, 3]; BadImage names a file that cannot be read."""
-        file = self.file(index)
-        try:
-            data = file.read_bytes()
-        except OSError as error:
-            raise BadImage(f"{file}: {error.strerror}") from error
-        return decode(data, str(file))
+        return decode(self.data(index), self.name(index))
+
+    def blocks(self) -> NDArray[np.int64] | None:
+        """Return where stretches of photos begin that are best read in a row [M]; None: any order will do."""
+        return None
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,6 +96,7 @@ class PhotoDataset:
     sha256: str
     layout: str  # class folders, list, imagenet1k, imagenet21k, cub200
     notes: tuple[str, ...] = ()  # how it differs from what is official, what was set apart
+    val: PhotoSplit | None = None  # evaluated while training, where the data has such images beside `test`
 
 
 def some_of(names: Sequence[str]) -> str:

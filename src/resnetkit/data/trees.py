@@ -7,7 +7,8 @@ brought together.  docs/data.md has the layouts.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,11 +22,14 @@ from resnetkit.data.imagenet_truth import flat_part, truth_file
 from resnetkit.data.lists import LIST_ENDINGS, SYNSET, Row, read_classes, read_list, rows_part
 from resnetkit.data.parts import Part, class_folder_part, class_folders
 from resnetkit.data.photos import PhotoDataset, PhotoSplit, is_image, some_of
+from resnetkit.data.quarantine import left_out_note, prefix_of, read_quarantine
 from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, did_you_mean
 
 TRAIN = ("train", "training", "imagenet21k_train")
-HELD_OUT = ("val", "validation", "valid", "test", "imagenet21k_val")  # the first that is there
+VAL = ("val", "validation", "valid", "imagenet21k_val")
+TEST = ("test",)
+HELD_OUT = (*VAL, *TEST)
 KAGGLE = Path("ILSVRC/Data/CLS-LOC")
 CLASSES = "classes.txt"
 LIST_FOLDERS = ("", "meta")
@@ -34,7 +38,7 @@ SET_APART, MOST_SET_APART = 10, 50  # one photo in ten of a class, at most 50
 TREE = (
     "expected",
     "  ROOT/train/CLASS/*.jpg   a folder for each class, with its images at any depth",
-    "  ROOT/val/CLASS/*.jpg     or ROOT/test: the same classes, or some of them",
+    "  ROOT/val/CLASS/*.jpg     and ROOT/test, or one of them: the same classes, or some of them",
     "  ROOT/train.csv, val.csv  or .txt, also in ROOT/meta: lists of paths and labels",
     "  ROOT/val/*.JPEG          with ImageNet's ground truth beside it",
     "  ROOT/CUB_200_2011, ROOT/CLASS/*.jpg, or one list with a column split",
@@ -48,14 +52,21 @@ class Tree:
     root: Path
     layout: str
     train: Part | None
-    held_out: Part | None
+    held_out: Part | None  # that figures are of: the test images, else those of val
     class_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    val: Part | None = None  # where both are there, those of val: evaluated while training
+
+    @property
+    def parts(self) -> dict[str, Part]:
+        """The splits that are there, by their names in `fingerprint`."""
+        named = {"train": self.train, "val": self.val, "test": self.held_out}
+        return {name: part for name, part in named.items() if part is not None}
 
 
-def read_photos(root: Path) -> PhotoDataset:
+def read_photos(root: Path, quarantine: Path | None = None) -> PhotoDataset:
     """List the photos of a data set to train on; BadRequest with everything that does not fit."""
-    tree = read_tree(root)
+    tree = read_tree(root, quarantine)
     if tree.train is None:
         assert tree.held_out is not None
         raise refusal(root, [f"{root}: no images to train on, only {tree.held_out.origin}"])
@@ -78,19 +89,29 @@ def dataset_of(tree: Tree) -> PhotoDataset:
     assert tree.train is not None
     assert tree.held_out is not None
     notes = (*tree.notes, *official_notes(tree))
-    splits = split_of(tree.train), split_of(tree.held_out)
-    names = shown_names(tree.class_names)
-    return PhotoDataset(tree.root.resolve().name, tree.root, *splits, names, fingerprint(tree), tree.layout, notes)
+    return PhotoDataset(
+        name=tree.root.resolve().name,
+        root=tree.root,
+        train=split_of(tree.train),
+        val=split_of(tree.val) if tree.val else None,
+        test=split_of(tree.held_out),
+        class_names=shown_names(tree.class_names),
+        sha256=fingerprint(tree),
+        layout=tree.layout,
+        notes=notes,
+    )
 
 
-def read_eval_photos(root: Path, trained_on: str | None = None) -> tuple[PhotoSplit, tuple[str, ...], tuple[str, ...]]:
+def read_eval_photos(
+    root: Path, trained_on: str | None = None, quarantine: Path | None = None
+) -> tuple[PhotoSplit, tuple[str, ...], tuple[str, ...]]:
     """List the photos to evaluate on, those held out or else all below `root`; with class names, and what to note.
 
     The classes are those of the training images where they are there, so that labels stay the same when some are not
     among the photos.  trained_on: the hash of the data that a model has seen; where it is that of this very tree, with
     photos set apart, only those are evaluated on.
     """
-    tree = read_tree(root)
+    tree = read_tree(root, quarantine)
     if trained_on and tree.held_out is None and tree.train is not None and len(set_apart(tree.train.labels)):
         apart = with_photos_set_apart(tree)
         if fingerprint(apart) == trained_on:
@@ -101,12 +122,13 @@ def read_eval_photos(root: Path, trained_on: str | None = None) -> tuple[PhotoSp
     part = tree.held_out or tree.train
     assert part is not None
     notes = official_notes(replace(tree, train=None, held_out=part))
-    apart_notes = tree.notes if tree.held_out is not None else ()
+    apart_notes = tree.notes if tree.held_out is not None or quarantine else ()
     return split_of(part), shown_names(tree.class_names), (*apart_notes, *notes)
 
 
-def read_tree(root: Path) -> Tree:
+def read_tree(root: Path, quarantine: Path | None = None) -> Tree:
     """Recognise the layout of a folder or list, and refuse what does not fit, all of it at once."""
+    reasons = read_quarantine(quarantine) if quarantine else {}
     if root.is_file():
         tree = listed_tree(root)
     elif not root.is_dir():
@@ -116,13 +138,28 @@ def read_tree(root: Path) -> Tree:
         tree = Tree(root, "cub200", train, held_out, names)
     else:
         tree = folder_tree(root)
-    problems = [problem for part in (tree.train, tree.held_out) if part for problem in part.problems]
+    problems = [problem for part in tree.parts.values() for problem in part.problems]
     odd = [ascii(name) for name in tree.class_names if not name.isprintable()]
     if odd:  # weights with such names would be refused when they are read
         problems.append(f"{root}: class names that cannot be printed: {some_of(odd)}")
     if problems:
         raise refusal(root, problems)
-    return tree
+    return without(tree, quarantine, reasons) if quarantine else tree
+
+
+def without(tree: Tree, quarantine: Path, reasons: Mapping[str, str]) -> Tree:
+    """Leave out the photos of a quarantine list, and say how many."""
+    found: list[str] = []
+    kept: dict[str, Part] = {}
+    for name, part in tree.parts.items():
+        prefix = prefix_of(tree.root, part.folder)
+        names = [os.fsdecode(prefix + path) for path in part.paths.tolist()]
+        found += [name for name in names if name in reasons]
+        kept[name] = chosen(part, np.flatnonzero([name not in reasons for name in names]))
+    photos = sum(len(part.paths) for part in tree.parts.values())
+    note = left_out_note(quarantine, reasons, found, photos)
+    return replace(tree, train=kept.get("train"), val=kept.get("val"), held_out=kept.get("test"),
+                   notes=(*tree.notes, note))  # fmt: skip
 
 
 def refusal(root: Path, problems: Iterable[str]) -> BadRequest:
@@ -135,13 +172,21 @@ def refusal(root: Path, problems: Iterable[str]) -> BadRequest:
 
 def folder_tree(root: Path) -> Tree:
     """Find the splits of a folder; one of class folders alone is a split to train on."""
-    train, held_out = find_part(root, TRAIN), find_part(root, HELD_OUT)
-    if train is None and held_out is None:
+    train, val = find_part(root, TRAIN), find_part(root, VAL)
+    test = find_part(root, TEST) if val is None or is_labelled(root, TEST) else None
+    if train is None and val is None and test is None:
         if not class_folders(root) and not any(is_image(file, root) for file in root.iterdir()):
             raise refusal(root, NOTHING)
         train = class_folder_part(root)
     lists = [file for place in LIST_FOLDERS if (file := root / place / CLASSES).is_file()]
-    return labelled(root, train, held_out, read_classes(lists[0]) if lists else None)
+    return labelled(root, train, val, test, read_classes(lists[0]) if lists else None)
+
+
+def is_labelled(root: Path, names: Sequence[str]) -> bool:
+    """Say whether a split has labels: a list, or class folders; ImageNet's test images have none."""
+    lists = [root / place / f"{name}{ending}" for name in names for place in LIST_FOLDERS for ending in LIST_ENDINGS]
+    folders = [folder for name in names if (folder := split_folder(root, name))]
+    return any(file.is_file() for file in lists) or any(class_folders(folder) for folder in folders)
 
 
 def find_part(root: Path, names: Sequence[str]) -> Part | None:
@@ -186,15 +231,13 @@ def listed_tree(file: Path) -> Tree:
     if unknown:
         raise BadRequest(f"{file}: unknown splits {some_of(unknown)}", f"known: {', '.join((*TRAIN, *HELD_OUT))}")
     folders = [file.parent, file.parent / "images"]
-    to_train = next((name for name in (*TRAIN, "") if name in by_split), None)
-    to_hold = next((name for name in HELD_OUT if name in by_split), None)
-    train, held_out = (rows_part(file, by_split[name], folders) if name is not None else None
-                       for name in (to_train, to_hold))  # fmt: skip
-    classes = file.with_name(CLASSES)
-    tree = labelled(file, train, held_out, read_classes(classes) if classes.is_file() else None)
-    unused = [
-        f"{name or 'no split'} {len(rows):,}" for name, rows in by_split.items() if name not in (to_train, to_hold)
-    ]
+    listed = file.with_name(CLASSES)
+    classes = read_classes(listed) if listed.is_file() else None
+    used = [next((name for name in known if name in by_split), None) for known in ((*TRAIN, ""), VAL, TEST)]
+    train, val, test = (rows_part(file, by_split[name], folders, classes) if name is not None else None
+                        for name in used)  # fmt: skip
+    tree = labelled(file, train, val, test, classes)
+    unused = [f"{name or 'no split'} {len(rows):,}" for name, rows in by_split.items() if name not in used]
     note = f"photos of other splits of the list are not used: {', '.join(unused)}"
     return replace(tree, notes=(*tree.notes, note)) if unused else tree
 
@@ -202,13 +245,17 @@ def listed_tree(file: Path) -> Tree:
 # --- bringing the classes together ---
 
 
-def labelled(root: Path, train: Part | None, held_out: Part | None, classes: tuple[str, ...] | None) -> Tree:
-    """Give both splits labels of one list of classes: the list that is there, else the names of the training images."""
-    names = classes or next((names for part in (train, held_out) if part and (names := names_of(part))), ())
-    train, held_out = (part and with_labels(part, names, CLASSES if classes else "train") for part in (train, held_out))
+def labelled(
+    root: Path, train: Part | None, val: Part | None, test: Part | None, classes: tuple[str, ...] | None
+) -> Tree:
+    """Give all splits labels of one list of classes: the list that is there, else the names of the training images."""
+    names = classes or next((names for part in (train, val, test) if part and (names := names_of(part))), ())
+    whose = CLASSES if classes else "train"
+    train, val, test = (part and with_labels(part, names, whose) for part in (train, val, test))
+    held_out, apart = (test, val) if test is not None else (val, None)
     unseen = len(names) - len(np.unique(train.labels)) if train is not None else 0
     notes = (f"{unseen:,} of the {len(names):,} classes have no training images",) if unseen > 0 else ()
-    return Tree(root, layout_of(names, train or held_out), train, held_out, names, notes)
+    return Tree(root, layout_of(names, train or held_out), train, held_out, names, notes, apart)
 
 
 def names_of(part: Part) -> tuple[str, ...]:
@@ -283,6 +330,16 @@ def chosen(part: Part, places: NDArray[np.int64]) -> Part:
 # --- the whole ---
 
 
+def foreign_files(tree: Tree) -> tuple[str, ...]:
+    """Name the files below a data set's folder, hidden ones too, that are neither its photos nor its lists."""
+    if not tree.root.is_dir():
+        return ()
+    known = {part.folder / os.fsdecode(path) for part in tree.parts.values() for path in part.paths.tolist()}
+    known |= {part.origin for part in tree.parts.values()} | {tree.root / place / CLASSES for place in LIST_FOLDERS}
+    return tuple(str(file.relative_to(tree.root)) for file in sorted(tree.root.rglob("*"))
+                 if file not in known and not file.is_dir())  # fmt: skip
+
+
 def split_of(part: Part) -> PhotoSplit:
     """Return the photos of a split."""
     return PhotoSplit(part.folder, part.paths, part.labels)
@@ -294,15 +351,16 @@ def shown_names(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def fingerprint(tree: Tree) -> str:
-    """Return the sha256 of lines "SPLIT/PATH, zero byte, bytes of the file", train first.
+    """Return the sha256 of lines "SPLIT/PATH, zero byte, bytes of the file": train, val where there is test too, test.
 
     Where folders are not the classes, the class comes before the path; a list of the classes comes before all.
     """
     digest = hashlib.sha256()
     if tree.train is not None and tree.train.names not in (None, tree.class_names):
         digest.update("\n".join(("classes", *tree.class_names, "")).encode())
-    for split, part in ((b"train/", tree.train), (b"test/", tree.held_out)):
-        assert part is not None
+    assert {"train", "test"} <= tree.parts.keys()
+    for name, part in tree.parts.items():
+        split = f"{name}/".encode()
         names = [name.encode() + b"/" for name in tree.class_names] if part.origin.is_file() else None
         prefixes = [split + names[label] for label in part.labels.tolist()] if names else [split] * len(part.labels)
         lines = zip(prefixes, part.paths.tolist(), part.sizes.tolist(), strict=True)

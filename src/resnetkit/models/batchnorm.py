@@ -10,6 +10,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+FOLDED = 1e-3  # how far statistics of a folded norm are from 0 and 1: eps and half precision
+
 
 class SumOverProcesses(torch.autograd.Function):
     """The sum of a tensor over all processes, with its gradient; on any backend, gloo on the CPU too."""
@@ -71,6 +73,23 @@ def synchronise_batchnorm(model: nn.Module) -> None:
     for module in model.modules():
         if type(module) is nn.BatchNorm2d:
             module.__class__ = SyncBatchNorm2d
+
+
+def keep_statistics(model: nn.Module) -> None:
+    """Let every BatchNorm2d of a model in training normalise by its running statistics, which then stay."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.eval()
+
+
+def is_folded(model: nn.Module) -> bool:
+    """Say whether a model's statistics were folded into other weights: all means are 0 and all variances 1.
+
+    By batches' statistics such a net normalises what it never did before.
+    """
+    modules = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    zeros = all(float(values_of(module)[0].abs().max()) < FOLDED for module in modules)
+    return bool(modules) and zeros and all(float((values_of(module)[1] - 1).abs().max()) < FOLDED for module in modules)
 
 
 def take_precise_statistics(

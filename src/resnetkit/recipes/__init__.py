@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
+from resnetkit.data.packs import is_packed
 from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.home import read_json
@@ -41,12 +43,17 @@ def load_recipe(name_or_file: str, overrides: Sequence[str] = ()) -> Recipe:
         raise BadRequest(
             f"unknown recipe {name_or_file!r}{near}", f"expected a file ending in .json, or one of {known}"
         )
+    return with_overrides(data, overrides)
+
+
+def with_overrides(data: Any, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe that JSON data and overrides give, checked; RecipeError with all problems."""
     return read_recipe(data, overrides, {"model": model_problem, "data": data_problem}, val_problems)
 
 
 def data_problem(name: str) -> str | None:
     """Return what is wrong with the name of data, or None."""
-    if name in OFFICIAL_SIZES or Path(name).is_dir() or Path(name).is_file():
+    if name in OFFICIAL_SIZES or is_packed(name) or Path(name).is_dir() or Path(name).is_file():
         return None
     near = did_you_mean(name, OFFICIAL_SIZES)
     return f"expected a folder of photos, a list of them, or one of {', '.join(OFFICIAL_SIZES)}, got {name!r}{near}"
@@ -60,4 +67,4 @@ def val_problems(recipe: Recipe) -> list[str]:
     return [f"val_images: expected less than the {size.train_images} training images, got {recipe.val_images}"]
 
 
-__all__ = ["RECIPES", "load_recipe"]
+__all__ = ["RECIPES", "load_recipe", "with_overrides"]

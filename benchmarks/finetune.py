@@ -1,0 +1,104 @@
+"""What does fine-tuning from ImageNet weights give, beside training from scratch for the same time?
+
+run: python benchmarks/finetune.py PHOTOS WEIGHTS      writes results/finetune.json; about 50 minutes on an idle machine
+PHOTOS   a folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG
+WEIGHTS  an ImageNet ResNet-18
+
+Two data sets: the first ten classes with 100 training photos each, and all.  Fine-tuning is `resnetkit finetune` as it
+comes.  From scratch is the same net, image size and augmentation with a recipe for drawn weights; it takes as many
+steps as fit the time that fine-tuning took from its first feature to its last step.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from resnetkit.checkpoint import read_events
+from resnetkit.home import read_json, write_json
+from resnetkit.provenance import provenance
+
+RESULT = Path(__file__).parents[1] / "results" / "finetune.json"
+CLASSES, IMAGES = 10, 100  # of the small data set
+RATE_STEPS = 20  # that the rate from scratch is measured with
+FROM_SCRATCH = ("init_from=null", "frozen_start=null", "body_lr_factor=1", "batchnorm=batch", "early_stopping=null",
+                "total_epochs=null", "optim.lr=0.05", "optim.weight_decay=5e-4", "warmup.warmup_epochs=0",
+                "warmup.warmup_steps=20", "eval_every_epochs=1000")  # fmt: skip
+
+
+def run(*words: str) -> float:
+    """Run a command of ours; returns how long it took, in seconds."""
+    print(shlex.join(["resnetkit", *words]), file=sys.stderr)
+    started = time.perf_counter()
+    subprocess.run([sys.executable, "-m", "resnetkit", *words], check=True, stdout=sys.stderr)
+    return time.perf_counter() - started
+
+
+def outcome(run_folder: Path) -> dict[str, Any]:
+    """Return what a finished run came to."""
+    said, events = read_json(run_folder / "evaluation.json"), read_events(run_folder)
+    last, recipe = events[-1], read_json(run_folder / "recipe.json")
+    seen = max((event["step"] for event in events if event["event"] == "train"), default=0) * recipe["batch_size"]
+    return {
+        **{key: said[key] for key in ("images", "correct", "top1", "top1_interval")},
+        "seconds": last["seconds"],
+        "steps": last["step"],
+        "images_seen": seen,
+        "image_size": recipe["image_size"],
+        "best_step": last.get("best_step"),
+        "val_top1": [[event["step"], event["top1"]] for event in events if event["event"] == "eval"],
+        "data_sha256": said["data"]["sha256"],
+    }
+
+
+def compare(photos: Path, weights: str, folder: Path) -> dict[str, Any]:
+    """Fine-tune, then train from scratch for as long."""
+    tuned = folder / "tuned"
+    whole = run("finetune", str(photos), "--model", weights, "--out", str(tuned), "--new-split")
+    found = outcome(tuned)
+    recipe = tuned / "recipe.json"
+    scratch = ["train", str(recipe), "--set", *FROM_SCRATCH]
+    run(*scratch, f"total_steps={10 * RATE_STEPS}", f"log_every_steps={RATE_STEPS}", "--out", str(folder / "rate"),
+        "--max-steps", str(2 * RATE_STEPS))  # fmt: skip
+    rate = read_events(folder / "rate")[-1]["images_per_second"] / read_json(recipe)["batch_size"]
+    steps = max(1, round(found["seconds"] * rate))
+    run(*scratch, f"total_steps={steps}", "--out", str(folder / "scratch"))
+    return {"train_images": sum(1 for _ in (photos / "train").rglob("*.JPEG")),
+            "seconds_of_the_whole_command": whole, "from_weights": found,
+            "from_scratch": outcome(folder / "scratch")}  # fmt: skip
+
+
+def small_set(photos: Path, target: Path) -> Path:
+    """Copy some photos of some classes."""
+    for split in ("train", "val"):
+        for source in sorted((photos / split).iterdir())[:CLASSES]:
+            (target / split / source.name).mkdir(parents=True)
+            for file in sorted(source.iterdir())[:IMAGES]:
+                shutil.copy(file, target / split / source.name)
+    return target
+
+
+def main() -> None:
+    """Compare on both data sets."""
+    photos, weights = Path(sys.argv[1]), str(Path(sys.argv[2]).resolve())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        found = {
+            "small": compare(small_set(photos, folder / "ten classes"), weights, folder / "small"),
+            "whole": compare(photos, weights, folder / "whole"),
+        }
+    said = {"command": "python benchmarks/finetune.py PHOTOS WEIGHTS"}
+    write_json(RESULT, {"finetuned": found, "provenance": provenance() | said})
+    print(json.dumps({name: {key: each[key]["top1"] for key in ("from_weights", "from_scratch")}
+                      for name, each in found.items()}, indent=1))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
