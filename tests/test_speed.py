@@ -18,7 +18,7 @@ from resnetkit.home import write_json
 from resnetkit.processes import ALONE
 from resnetkit.recipe import Amp, Recipe
 from resnetkit.recipe_json import read_recipe, recipe_to_json
-from resnetkit.speed import SETTINGS, Bench, Trial, choose_speed, slower_precision
+from resnetkit.speed import FASTER, SETTINGS, Bench, Trial, choose_speed, slower_precision
 from tiny import RECIPE
 
 CPU = torch.device("cpu")
@@ -132,7 +132,8 @@ def test_real_steps_are_timed_and_nothing_else_changes() -> None:
     for trial in trials:
         if trial.before is not None and trial.seconds is not None:
             assert trial.before > 0 and trial.seconds > 0
-            assert not trial.kept or trial.seconds < trial.before
+            noise = FASTER if trial.setting.startswith("keeping") else 1.0  # where nothing differs, the recipe's stays
+            assert not trial.kept or trial.seconds < trial.before / noise
     assert said[1:] == [trial.line() for trial in trials]
     assert replace(chosen, **{setting: getattr(RECIPE, setting) for setting in SETTINGS}) == RECIPE
 
