@@ -185,7 +185,6 @@ def recipe_for(
     )
     mean = preprocess.mean if preprocess.mean.ndim == 1 else preprocess.mean.mean((0, 1))
     resize_size = round((preprocess.resize_size or preprocess.image_size) * size / preprocess.image_size)
-    family = "pillow-bilinear" if preprocess.family == "cv2-bilinear" else preprocess.family
     recipe = Recipe(
         name=f"finetune-{roster.root.resolve().stem}",
         model=start.model,
@@ -200,7 +199,7 @@ def recipe_for(
         preprocess=Normalize(tuple(map(float, mean)), tuple(map(float, preprocess.std))),
         view=View(resize_size=max(resize_size, size), crop_size=size, family=preprocess.family,
                   keep_ratio=preprocess.keep_ratio),
-        augment=(RandomResizedCrop(family=family, min_area=0.35), Flip()),
+        augment=(RandomResizedCrop(family="torch-bilinear", min_area=0.35), Flip()),
         mix=mix,
         init_from=start.name,
         frozen_start=FrozenStart(),

@@ -7,6 +7,7 @@ import warnings
 import zlib
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from resnetkit.data.decode import MAX_PIXELS, decode
+from resnetkit.data import decode as decoding
+from resnetkit.data.decode import MAX_PIXELS, decode, plain_jpeg_mode
 from resnetkit.errors import BadImage
 
 Pixels = NDArray[np.uint8]
@@ -381,3 +383,29 @@ def test_a_profile_that_cannot_be_followed_to_the_end_is_passed_over(monkeypatch
 
     monkeypatch.setattr(ImageCms, "applyTransform", fail)
     np.testing.assert_array_equal(check(file_of(Image.fromarray(RGB), "PNG", icc_profile=swapped_profile())), RGB)
+
+
+def test_headers_that_want_more_than_decoding_are_pillows() -> None:
+    def mode(**options: object) -> str | None:
+        file = io.BytesIO()
+        gray = options.pop("gray", False)
+        Image.new("L" if gray else "RGB", (9, 7), 90 if gray else (10, 200, 60)).save(file, "JPEG", **options)
+        assert np.array_equal(decode(file.getvalue(), "x"), slow(file.getvalue()))
+        return plain_jpeg_mode(file.getvalue())
+
+    def slow(data: bytes) -> np.ndarray:
+        with patch.object(decoding, "plain_jpeg_pixels", lambda data: None):
+            return decode(data, "x")
+
+    upright, turned = Image.Exif(), Image.Exif()
+    upright[0x0112], turned[0x0112] = 1, 6
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    assert mode() == mode(exif=upright) == mode(icc_profile=srgb) == mode(progressive=True) == "RGB"
+    assert mode(gray=True) == "L"
+    assert mode(exif=turned) is None
+    assert mode(icc_profile=lab) in (None, "RGB")  # no profile of RGB: nothing is converted
+    file = io.BytesIO()
+    Image.new("CMYK", (9, 7)).save(file, "JPEG")
+    assert plain_jpeg_mode(file.getvalue()) is None and plain_jpeg_mode(b"\x89PNG") is None
+    assert all(plain_jpeg_mode(file.getvalue()[:length]) is None for length in range(0, 200, 7))

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from resnetkit.data.resize import centre_crop, neighbours, resize, resize_short, view
+from resnetkit.data.resize import centre_crop, mirrored, neighbours, resize, resize_short, view
 from resnetkit.recipe import ResizeFamily
 
 Pixels = NDArray[np.uint8]
@@ -178,3 +178,22 @@ def test_a_strip_does_not_fill_the_memory(shape: tuple[int, int, int], monkeypat
     found = view(pixels, resize_size=256, crop_size=224, family="pillow-bilinear", keep_ratio=True)
     assert found.shape == (224, 224, 3)
     assert (found == 255).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (31, 57), (300, 20)])
+def test_torchs_bilinear_is_pillows_to_one_level(height: int, width: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (120, 161, 3), np.uint8)
+    for source in (pixels, pixels[3:90, 5:77], pixels[::-1]):
+        ours = resize(source, height, width, "torch-bilinear")
+        theirs = resize(source, height, width, "pillow-bilinear")
+        assert ours.shape == (height, width, 3) and ours.flags.c_contiguous
+        assert np.abs(ours.astype(int) - theirs.astype(int)).max() <= 1
+
+
+def test_mirrored_pixels_are_those_of_a_reversed_view_and_nothing_is_written() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 7, 3), np.uint8)
+    kept = pixels.copy()
+    pixels.flags.writeable = False  # as a mapped file's
+    np.testing.assert_array_equal(mirrored(pixels), kept[:, ::-1])
+    np.testing.assert_array_equal(resize(pixels, 12, 9, "torch-bilinear").shape, (12, 9, 3))
+    np.testing.assert_array_equal(pixels, kept)

@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from resnetkit.data.resize import Pixels, middle_of_strip, resize, resize_short
+from resnetkit.data.resize import Pixels, middle_of_strip, mirrored, resize, resize_short
 from resnetkit.recipe import ResizeFamily
 
 Box = tuple[int, int, int, int]  # top, left, height, width in pixels
@@ -162,7 +162,7 @@ class HorizontalFlip:
 
     def __call__(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         """Change [H, W, 3] with probability p."""
-        return pixels[:, ::-1] if rng.random() < self.p else pixels
+        return mirrored(pixels) if rng.random() < self.p else pixels
 
 
 @dataclass(frozen=True)
