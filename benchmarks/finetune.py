@@ -5,8 +5,8 @@ PHOTOS   a folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG
 WEIGHTS  an ImageNet ResNet-18
 
 Two data sets: the first ten classes with 100 training photos each, as `resnetkit finetune` comes; and all, for one
-epoch and a half.  From scratch is the same net, image size and augmentation with a recipe for drawn weights; it takes as many
-steps as fit the time that fine-tuning took from its first feature to its last step.
+epoch and a half.  From scratch is the same net, image size and augmentation with a recipe for drawn weights; it takes
+as many steps as fit the time that fine-tuning took from its first feature to its last step.
 """
 
 from __future__ import annotations

@@ -76,6 +76,19 @@ def choices_follow(said: Mapping[str, Any]) -> bool:
     )
 
 
+def input_is_fed(said: Mapping[str, Any]) -> bool:
+    """Say whether the ratios of a benchmark of input follow from its times, and what is said of their goals from them."""
+    times = {name: way["milliseconds"] for name, way in said["ways"].items()}
+    reference = times[next(iter(times))]
+    follows = all(
+        abs(median(theirs / ours for theirs, ours in zip(reference, times[name], strict=True)) - way["times_reference"])
+        <= EXACT
+        for name, way in said["ways"].items()
+    )
+    told = all(each["found"] == said["ways"][name]["times_reference"] for name, each in said["input_goals"].items())
+    return follows and told and said["cifar"]["share"] < said["cifar"]["goal"]
+
+
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -90,6 +103,7 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "goal_with_two": forecasts_hold,
     "failed": none_failed,
     "tried": choices_follow,
+    "input_goals": input_is_fed,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
 }
