@@ -77,7 +77,7 @@ def choices_follow(said: Mapping[str, Any]) -> bool:
 
 
 def input_is_fed(said: Mapping[str, Any]) -> bool:
-    """Say whether the ratios of a benchmark of input follow from its times, and what is said of their goals from them."""
+    """Say whether the ratios of a benchmark of input follow from its times, and what is said of goals from those."""
     times = {name: way["milliseconds"] for name, way in said["ways"].items()}
     reference = times[next(iter(times))]
     follows = all(
