@@ -190,3 +190,17 @@ def test_a_model_is_evaluated_by_several_processes_and_told_once(tmp_path: Path)
         found.append(json.loads(printed))
     assert found[0]["images"] == found[1]["images"] == 30
     assert found[0]["confusion"] == found[1]["confusion"] and found[0]["correct"] == found[1]["correct"]
+
+
+def test_fine_tuning_by_two_processes_gives_the_weights_of_one(tmp_path: Path) -> None:
+    start = tmp_path / "start"
+    train(start, 1)
+    fine = (f"init_from={json.dumps(str(start))}", 'frozen_start={"kind": "FrozenStart"}', "batchnorm=running",
+            "body_lr_factor=0.1", 'early_stopping={"kind": "EarlyStopping"}', "balance=class_weights",
+            "drop_path_rate=0")  # fmt: skip
+    train(tmp_path / "one", 1, *fine)
+    train(tmp_path / "two", 2, *fine)
+    assert_equal_runs(tmp_path / "two", tmp_path / "one")
+    kept, began = weights(tmp_path / "two"), weights(start)
+    assert torch.equal(kept["bn1.running_mean"], began["bn1.running_mean"])
+    assert not torch.equal(kept["conv1.weight"], began["conv1.weight"])

@@ -18,6 +18,7 @@ from resnetkit.interrupt import Terminated, obey_sigterm
 from resnetkit.tracking import TRACKERS
 
 DEBUG = "--debug"
+USUAL_START = "torchvision/resnet18.IMAGENET1K_V1"  # of fine-tuning
 MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
               "a folder of transformers or timm, or hf:OWNER/NAME")  # fmt: skip
 
@@ -260,8 +261,8 @@ def add_finetune(commands: Commands) -> Parser:
     parser = add_command(commands, "finetune", text)
     parser.add_argument("place", metavar="DIR", help="class folders, with train/val/test above them or without; or a "
                         "list: docs/data.md")  # fmt: skip
-    parser.add_argument("--model", default="resnet18_8xb32_in1k", metavar="MODEL",
-                        help="the weights to start from (default: resnet18_8xb32_in1k, fetched)")  # fmt: skip
+    parser.add_argument("--model", default=USUAL_START, metavar="MODEL",
+                        help=f"the weights to start from (default: {USUAL_START}, fetched)")  # fmt: skip
     parser.add_argument("--out", metavar="RUN", help="the run directory (default: runs/finetune-NAME, or the next)")
     add_quarantine(parser)
     parser.add_argument("--split", metavar="FILE", help="divide the photos as this photos.csv of an earlier run does")
