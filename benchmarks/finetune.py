@@ -5,7 +5,7 @@ PHOTOS   a folder with train/CLASS/*.JPEG and val/CLASS/*.JPEG
 WEIGHTS  an ImageNet ResNet-18
 
 Two data sets: the first ten classes with 100 training photos each, as `resnetkit finetune` comes; and all, for one
-epoch and a half.  From scratch is the same net, image size and augmentation with a recipe for drawn weights; it takes
+epoch.  From scratch is the same net, image size and augmentation with a recipe for drawn weights; it takes
 as many steps as fit the time that fine-tuning took from its first feature to its last step.
 """
 
@@ -27,7 +27,7 @@ from resnetkit.provenance import provenance
 
 RESULT = Path(__file__).parents[1] / "results" / "finetune.json"
 CLASSES, IMAGES = 10, 100  # of the small data set
-ON_ALL = ("--set", "total_epochs=1.5")
+ON_ALL = ("--set", "total_epochs=1")
 RATE_STEPS = 20  # that the rate from scratch is measured with
 FROM_SCRATCH = ("init_from=null", "frozen_start=null", "body_lr_factor=1", "batchnorm=batch", "early_stopping=null",
                 "total_epochs=null", "optim.lr=0.05", "optim.weight_decay=5e-4", "warmup.warmup_epochs=0",
