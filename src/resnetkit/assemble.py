@@ -15,15 +15,16 @@ from torch import Tensor
 
 from resnetkit import schedule
 from resnetkit.data.mix import Mix
+from resnetkit.data.seen import seen
 from resnetkit.ema import Ema
 from resnetkit.errors import BadRequest, SourceError
-from resnetkit.feed import Dataset, Feed, build_feed, build_mixes
+from resnetkit.feed import Dataset, Feed, build_feed, build_mixes, spread
 from resnetkit.frozen import feature_batches
 from resnetkit.linear import fit_linear
 from resnetkit.load import load_all_but_head
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import Architecture, ResNet, find_architecture
-from resnetkit.models.batchnorm import synchronise_batchnorm
+from resnetkit.models.batchnorm import synchronise_batchnorm, unfold
 from resnetkit.optim import build_lamb, build_sgd
 from resnetkit.processes import ALONE, Processes
 from resnetkit.recipe import CrossEntropy, Lamb, Plateau, Recipe, StepDecay, total_steps_of
@@ -98,6 +99,8 @@ def assemble(
     torch.manual_seed(recipe.seed)
     model = build_model(recipe, arch)
     init_sha256 = start_from(model, recipe.init_from) if recipe.init_from and not goes_on else None
+    if recipe.unfold_images and not goes_on:
+        unfold(model, first_images(feed, recipe.unfold_images))
     weights = class_weights_of(recipe, feed.train.labels, arch.num_classes)
     if recipe.frozen_start and not goes_on:
         fit_head(model.to(device), recipe, feed, processes, weights)
@@ -145,6 +148,12 @@ def start_from(model: ResNet, name: str) -> str:
     for note in file.notes:
         print(f"note: {name}: {note}", file=sys.stderr)
     return file.sha256
+
+
+def first_images(feed: Feed, count: int) -> Tensor:
+    """Return some training images as evaluation sees them, evenly spread: float32 [count, C, H, W]."""
+    some = feed.train.part(spread(len(feed.train), min(count, len(feed.train))))
+    return torch.cat([feed.preprocess.normalize(torch.from_numpy(images)) for images, _ in seen(some, feed.preprocess)])
 
 
 def fit_head(model: ResNet, recipe: Recipe, feed: Feed, processes: Processes, class_weights: Tensor | None) -> None:

@@ -44,6 +44,7 @@ SMALL_SIZE = 128  # pixels a side for photos that are small
 EPOCHS = ((1_000, 12.0), (4_000, 8.0), (20_000, 4.0), (100_000, 3.0))  # up to so many training images
 MOST_EPOCHS = 2.0  # of more
 FEW = 10_000  # training images: with fewer, statistics of BatchNorm stay those of the start, and nothing is mixed
+UNFOLD_IMAGES = 64  # that folded norms of the start get scales by
 
 
 @dataclass(frozen=True)
@@ -173,9 +174,11 @@ def recipe_for(
         size = SMALL_SIZE
     epochs = next((epochs for most, epochs in EPOCHS if count <= most), MOST_EPOCHS)
     reasons.append(f"{epochs:g} epochs at most, for {count:,} training images")
-    running = start.folded or count <= FEW
-    why = "the weights have them folded in" if start.folded else f"{count:,} images are few to take others from"
-    reasons.append(f"BatchNorm keeps its statistics: {why}" if running else "BatchNorm takes new statistics")
+    running = count <= FEW
+    few = f"BatchNorm keeps the statistics it starts with: {count:,} images are few to take others from"
+    reasons.append(few if running else "BatchNorm takes new statistics")
+    if start.folded:
+        reasons.append(f"BatchNorm of the start is folded: it is given the statistics of {UNFOLD_IMAGES} images first")
     chosen, said = balance_for(labels, balance)
     reasons += said
     mix = () if count <= FEW else (Mixup(alpha=0.2),)
@@ -202,6 +205,7 @@ def recipe_for(
         augment=(RandomResizedCrop(family="torch-bilinear", min_area=0.35), Flip()),
         mix=mix,
         init_from=start.name,
+        unfold_images=UNFOLD_IMAGES if start.folded else 0,
         frozen_start=FrozenStart(),
         body_lr_factor=0.1,
         batchnorm="running" if running else "batch",

@@ -214,6 +214,7 @@ def without_data(recipe: Recipe) -> Recipe:
         augment=(),
         repeated_augmentation=None,
         init_from=None,
+        unfold_images=0,
         frozen_start=None,
         balance="none",
         early_stopping=None,

@@ -307,6 +307,7 @@ class Recipe:
     mix: tuple[Mixup | CutMix, ...] = ()
     repeated_augmentation: RepeatedAugmentation | None = None
     init_from: str | None = None  # a model whose weights, all but the head, the run starts from
+    unfold_images: int = 0  # training images by which folded norms of the start get scales of their own; 0: left as is
     frozen_start: FrozenStart | None = None
     body_lr_factor: float = 1.0  # of the rate, for all but the head
     batchnorm: Literal["batch", "running"] = "batch"  # normalises by a micro-batch's statistics, or by those it has

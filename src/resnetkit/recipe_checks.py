@@ -34,7 +34,7 @@ ABOVE_ZERO = {
 }
 NOT_NEGATIVE = {
     *("weight_decay", "final_factor", "min_improvement", "precise_bn_images", "level_std", "std", "val_images", "seed"),
-    *("warmup_epochs", "warmup_steps", "brightness", "contrast", "saturation", "hue", "penalty"),
+    *("warmup_epochs", "warmup_steps", "brightness", "contrast", "saturation", "hue", "penalty", "unfold_images"),
 }
 BELOW_ONE = {"label_smoothing", "drop_path_rate", "momentum", "decay"}  # from 0
 UP_TO_ONE = {"start_factor", "probability", "max_area", "body_lr_factor"}  # from 0
@@ -66,6 +66,8 @@ def contradictions(recipe: Recipe) -> list[str]:
 def start_contradictions(recipe: Recipe) -> list[str]:
     """List what cannot hold of a run that starts from weights, or ends early."""
     found = []
+    if recipe.unfold_images and recipe.init_from is None:
+        found.append("unfold_images: expected 0 without init_from: new weights are not folded")
     if recipe.frozen_start and recipe.init_from is None:
         found.append("frozen_start: expected init_from, weights whose features tell something")
     if recipe.batchnorm == "running" and recipe.init_from is None:

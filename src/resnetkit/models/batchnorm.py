@@ -10,6 +10,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+SMALLEST_DEVIATION = 1e-6  # of a convolution's outputs; a channel that is always the same has none
 FOLDED = 1e-3  # how far statistics of a folded norm are from 0 and 1: eps and half precision
 
 
@@ -90,6 +91,45 @@ def is_folded(model: nn.Module) -> bool:
     modules = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
     zeros = all(float(values_of(module)[0].abs().max()) < FOLDED for module in modules)
     return bool(modules) and zeros and all(float((values_of(module)[1] - 1).abs().max()) < FOLDED for module in modules)
+
+
+@torch.no_grad()
+def unfold(model: nn.Module, images: Tensor) -> None:
+    """Give a folded net the scales of one that is trained, without changing what it computes.
+
+    Where norms were folded, a convolution's outputs may be a hundred times smaller than its norm's weight is large, and
+    any usual rate makes it diverge.  Each convolution before a norm is divided by the deviation of its outputs on
+    `images` [N, C, H, W], its norm takes their mean and variance, and its weight and bias make up for both.
+    """
+    makers: dict[int, nn.Conv2d] = {}  # of outputs, by their address
+    found: dict[nn.BatchNorm2d, tuple[nn.Conv2d, Tensor, Tensor]] = {}
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            makers[output.data_ptr()] = module
+        elif isinstance(module, nn.BatchNorm2d) and inputs[0].data_ptr() in makers:
+            values = inputs[0].double()
+            every = (0, 2, 3)
+            found[module] = makers[inputs[0].data_ptr()], values.mean(every), values.std(every)
+
+    handles = [module.register_forward_hook(note) for module in model.modules()
+               if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]  # fmt: skip
+    was_training = model.training
+    try:
+        model.eval()(images)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+    for norm, (conv, mean, deviation) in found.items():
+        running_mean, running_var = values_of(norm)
+        scale = deviation.clamp_min(SMALLEST_DEVIATION)
+        slope = norm.weight.double() / (running_var.double() + norm.eps).sqrt()  # of the norm, as it was
+        norm.bias.copy_(norm.bias.double() + slope * (mean - running_mean.double()))
+        norm.weight.copy_(slope * scale * (1.0 + norm.eps) ** 0.5)
+        conv.weight.copy_(conv.weight.double() / scale[:, None, None, None])
+        running_mean.copy_(mean / scale)
+        running_var.fill_(1.0)
 
 
 def take_precise_statistics(
