@@ -174,7 +174,7 @@ def recipe_for(
         size = SMALL_SIZE
     epochs = next((epochs for most, epochs in EPOCHS if count <= most), MOST_EPOCHS)
     reasons.append(f"{epochs:g} epochs at most, for {count:,} training images")
-    running = count <= FEW
+    running = count <= FEW and not start.folded
     few = f"BatchNorm keeps the statistics it starts with: {count:,} images are few to take others from"
     reasons.append(few if running else "BatchNorm takes new statistics")
     if start.folded:
@@ -184,7 +184,7 @@ def recipe_for(
     mix = () if count <= FEW else (Mixup(alpha=0.2),)
     reasons.append("mixup: off, it needs many images and epochs" if not mix else "mixup of 0.2")
     reasons.append(
-        "the head is fitted to frozen features first; then all layers train, the body at a tenth of the rate"
+        "the head is fitted to frozen features first; then all layers train, the body at a third of the rate"
     )
     mean = preprocess.mean if preprocess.mean.ndim == 1 else preprocess.mean.mean((0, 1))
     resize_size = round((preprocess.resize_size or preprocess.image_size) * size / preprocess.image_size)
@@ -195,7 +195,7 @@ def recipe_for(
         image_size=size,
         batch_size=BATCH_SIZE,
         microbatch_size=BATCH_SIZE,
-        optim=Sgd(lr=0.02, momentum=0.9, nesterov=True, weight_decay=1e-4, decay_norms_and_biases=False),
+        optim=Sgd(lr=0.001, momentum=0.9, nesterov=True, weight_decay=1e-4, decay_norms_and_biases=False),
         schedule=Cosine(after_warmup=True),
         warmup=Warmup("linear", 0.1, warmup_epochs=min(1.0, epochs / 4)),
         total_epochs=epochs,
@@ -207,7 +207,7 @@ def recipe_for(
         init_from=start.name,
         unfold_images=UNFOLD_IMAGES if start.folded else 0,
         frozen_start=FrozenStart(),
-        body_lr_factor=0.1,
+        body_lr_factor=0.3,
         batchnorm="running" if running else "batch",
         balance=chosen,
         early_stopping=EarlyStopping(patience_evaluations=4),
