@@ -89,6 +89,20 @@ def input_is_fed(said: Mapping[str, Any]) -> bool:
     return follows and told and said["cifar"]["share"] < said["cifar"]["goal"]
 
 
+def planted_are_found(said: Mapping[str, Any]) -> bool:
+    """Say whether the shares of what was planted and found follow from their counts, and copies reach their goals."""
+    copies, labels = said["copies"], said["labels"]
+    names = ("recall", "precision", "of_as_many_as_were_changed", "true_class_named")
+    of_copies = (*copies["recall"].values(), copies["precision_of_copies"], copies["precision_with_parts"])
+    shares = [*of_copies, *(labels[name] for name in names)]
+    whole = [copies["recall"][kind]["share"] for kind in ("quality 50", "resized")]
+    return (
+        all(abs(each["found"] / each["of"] - each["share"]) <= EXACT for each in shares)
+        and min(whole) >= said["goals"]["recall"]
+        and copies["precision_of_copies"]["share"] >= said["goals"]["precision"]
+    )
+
+
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -104,6 +118,7 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "failed": none_failed,
     "tried": choices_follow,
     "input_goals": input_is_fed,
+    "copies": planted_are_found,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
 }
