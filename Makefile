@@ -19,7 +19,7 @@ quickstart: setup
 	$(BIN)/resnetkit predict $(RUN) $(RUN)-samples --top 3
 	$(BIN)/resnetkit report $(RUN)
 
-# two at a time, one thread each: on two cores a fifth less time than one after the other
+# two at a time, one thread each: on two cores less time than one after the other
 test: setup
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile
 

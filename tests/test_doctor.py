@@ -137,3 +137,12 @@ def test_what_cannot_be_examined_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["doctor", str(tmp_path / "none")]) == 2
     assert main(["doctor", str(tmp_path), "--quarantine-suspects"]) == 2
     assert "expected --model" in capsys.readouterr().err
+
+
+def test_copies_of_a_copy_are_left_out_too(photos: Path) -> None:
+    for number in (1, 2):  # the training photo of which a copy is held out, twice more
+        shutil.copy(photos / "train/ant/é 0.png", photos / f"train/ant/twin {number}.png")
+    natural(3).resize((50, 50)).save(photos / "train/ant/third.png")  # of one that another class has, too
+    reasons = {row.path: row.reason for row in quarantine_of(examine(roster_of(photos)))}
+    twins = {f"train/ant/twin {number}.png": "identical across splits" for number in (1, 2)}
+    assert reasons == WRONG | twins | {"train/ant/third.png": "copy in another class"}

@@ -200,21 +200,28 @@ def quarantine_of(diagnosis: Diagnosis, suspects_too: bool = False) -> list[Quar
     """List the photos to leave out: those that cannot be used, training copies of photos that figures are of, and
     copies that are labelled differently, all of which are doubtful.
 
-    Copies within one split and class are not listed: they do no harm but to weigh more.
+    Copies of copies count: what holds of one picture holds of all that are it.  Copies within one split and class are
+    not listed: they do no harm but to weigh more.
     """
-    roster = diagnosis.roster
+    roster, groups = diagnosis.roster, diagnosis.copy_groups()
     reasons: dict[int, tuple[str, str]] = {}
     for index, inspection in enumerate(diagnosis.inspections):
         if inspection.problem:
             reasons[index] = inspection.problem, ""
+    kinds: dict[int, str] = {}  # how a photo is a copy, of the first pair that it is in
+    members: dict[int, set[int]] = {}
     for kind, copy in diagnosis.copies:
-        one, other = copy.first, copy.second
-        if roster.splits[one] != roster.splits[other]:
-            early, late = sorted((one, other), key=lambda index: int(roster.splits[index]))
-            reasons.setdefault(early, (f"{kind} across splits", roster.name(late)))
-        elif roster.labels[one] != roster.labels[other]:
-            reasons.setdefault(one, (f"{kind} in another class", roster.name(other)))
-            reasons.setdefault(other, (f"{kind} in another class", roster.name(one)))
+        for index in (copy.first, copy.second):
+            kinds.setdefault(index, kind)
+            members.setdefault(int(groups[index]), set()).add(index)
+    for group in members.values():
+        last = max(group, key=lambda index: (int(roster.splits[index]), -index))
+        for index in group:
+            other = next((each for each in sorted(group) if roster.labels[each] != roster.labels[index]), None)
+            if roster.splits[index] < roster.splits[last]:
+                reasons.setdefault(index, (f"{kinds[index]} across splits", roster.name(last)))
+            elif other is not None and roster.splits[other] == roster.splits[index]:
+                reasons.setdefault(index, (f"{kinds[index]} in another class", roster.name(other)))
     for suspect in (diagnosis.suspects or ()) if suspects_too else ():
         reasons.setdefault(suspect.index, ("suspect label", ""))
     return [

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Balance = Literal["none", "class_weights", "sampling"]
-# cv2 resizes without antialias; torch's is pillow-bilinear to one level of 256, in a third of the time
+# cv2 resizes without antialias; torch's is pillow-bilinear to one level of 256, and faster
 ResizeFamily = Literal["cv2-bilinear", "pillow-bilinear", "pillow-bicubic", "torch-bilinear"]
 
 

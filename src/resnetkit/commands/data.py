@@ -58,6 +58,8 @@ def data(
         refuse_given(PACK, of_show | of_fetch)
         if place is None or target is None:
             raise BadRequest("data pack: expected DIR and OUT", "next: resnetkit data pack DIR OUT")
+        if quality is not None and quality > 100:
+            raise BadRequest(f"--quality: expected 1 to 100, got {quality}")
         packing = Packing(content or "original", side or Packing.side, quality or Packing.quality,
                           (shard_mb or 0) * 1_000_000 or Packing.shard_bytes)  # fmt: skip
         return pack_photos(place, Path(target), packing, quarantine, as_json)

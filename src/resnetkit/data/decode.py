@@ -99,7 +99,7 @@ def plain_jpeg_pixels(data: Encoded) -> NDArray[np.uint8] | None:
 def plain_jpeg_mode(data: Encoded) -> str | None:
     """Return RGB or L for a JPEG that only wants decoding: upright, in sRGB, one picture, of three components or one.
 
-    Pillow's look at the header takes a tenth of the time that the rest does.
+    Pillow's look at the header takes longer, for each photo.
     """
     if bytes(data[:2]) != JPEG_START:
         return None

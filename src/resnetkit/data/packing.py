@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from resnetkit.data.headers import Header, read_header
+from resnetkit.data.decode import plain_jpeg_mode
 from resnetkit.data.packs import PACK, VERSION
 from resnetkit.data.photo_loader import photo_threads
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
@@ -232,7 +232,7 @@ def made_ready(split: PhotoSplit, index: int, packing: Packing) -> Ready:
     small = smaller(pixels, packing.side)
     if packing.content == "raw":
         return np.ascontiguousarray(small).tobytes(), ".rgb", (small.shape[1], small.shape[0])
-    if small is pixels and is_plain_jpeg(split, index):
+    if small is pixels and plain_jpeg_mode(split.data(index)):
         return bytes(split.data(index)), ".jpg", (0, 0)
     return encoded(small, packing.quality), ".jpg", (0, 0)
 
@@ -240,13 +240,6 @@ def made_ready(split: PhotoSplit, index: int, packing: Packing) -> Ready:
 def smaller(pixels: Pixels, side: int) -> Pixels:
     """Shrink the short side of [H, W, 3] to `side`, with antialias; a small photo is returned as it is."""
     return pixels if min(pixels.shape[:2]) <= side else resize_short(pixels, side, "pillow-bilinear")
-
-
-def is_plain_jpeg(split: PhotoSplit, index: int) -> bool:
-    """Say whether a file is a JPEG that needs no more than decoding."""
-    header = read_header(split, index)
-    plain = isinstance(header, Header) and header.kind == "JPEG" and header.mode in ("RGB", "L")
-    return plain and not header.turned and not header.profile  # type: ignore[union-attr]
 
 
 def encoded(pixels: Pixels, quality: int) -> bytes:

@@ -77,7 +77,7 @@ def read_pack(store: Store) -> PhotoDataset:
 
 
 def read_indexes(store: Store, shards: Mapping[str, Any]) -> ShardIndex:
-    """Read the indexes of a split's shards; the sizes of the shards are checked, their SHA-256 by `check_pack`."""
+    """Read the indexes of a split's shards, each against its SHA-256; the shards' own are not looked at."""
     names = list(shards)
     parts = []
     for name in names:
