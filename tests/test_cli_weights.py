@@ -17,7 +17,8 @@ import torch
 from PIL import Image
 
 from resnetkit import checkpoint, conversion
-from resnetkit.cli import build_parser, main
+from resnetkit.arguments import build_parser
+from resnetkit.cli import main
 from resnetkit.commands.names import fitting
 from resnetkit.data import imagenet
 from resnetkit.data.photos import PhotoSplit

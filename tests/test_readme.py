@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from resnetkit.cli import build_parser, main
+from resnetkit.arguments import build_parser
+from resnetkit.cli import main
 from resnetkit.data.spec import ArrayDataset, Split
 from resnetkit.recipes import load_recipe
 from resnetkit.train import train
