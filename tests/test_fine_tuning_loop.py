@@ -29,7 +29,7 @@ from resnetkit.train import train
 from tiny import RECIPE, STEPS, TIME_FIELDS, tiny_dataset, weights_sha256
 
 CPU, DATASET = torch.device("cpu"), tiny_dataset()
-FINE = replace(RECIPE, mix=(), drop_path_rate=0.0, average_weights=None, body_lr_factor=0.1, batchnorm="running",
+FINE = replace(RECIPE, mix=(), drop_path_rate=0.0, average_weights=None, head_lr_factor=0.1, batchnorm="running",
                frozen_start=FrozenStart(), early_stopping=EarlyStopping(2), eval_every_epochs=0.5)  # fmt: skip
 
 
@@ -66,9 +66,9 @@ def test_a_fitted_head_beats_a_drawn_one_before_the_first_step(recipe: Recipe) -
     assert not torch.equal(goes_on.model.fc.weight, fitted.model.fc.weight)
 
 
-def test_the_body_takes_smaller_steps(recipe: Recipe) -> None:
+def test_the_head_takes_steps_of_its_own(recipe: Recipe) -> None:
     def change(factor: float) -> tuple[float, float]:
-        own = replace(recipe, body_lr_factor=factor, frozen_start=None, optim=Sgd(lr=0.1, momentum=0.0))
+        own = replace(recipe, head_lr_factor=factor, frozen_start=None, optim=Sgd(lr=0.1, momentum=0.0))
         training = assemble(own, DATASET, CPU)
         before = {name: value.detach().clone() for name, value in training.model.named_parameters()}
         for group in training.optimizer.param_groups:
@@ -80,8 +80,8 @@ def test_the_body_takes_smaller_steps(recipe: Recipe) -> None:
         return moved["conv1.weight"], moved["fc.weight"]
 
     whole, tenth, none = change(1.0), change(0.1), change(0.0)
-    assert tenth[0] == pytest.approx(whole[0] / 10, rel=1e-3) and none[0] == 0
-    assert whole[1] == tenth[1] == none[1] > 0
+    assert tenth[1] == pytest.approx(whole[1] / 10, rel=1e-3) and none[1] == 0
+    assert whole[0] == tenth[0] == none[0] > 0
 
 
 def test_statistics_stay_where_the_recipe_says_so(recipe: Recipe) -> None:
@@ -204,7 +204,7 @@ def test_balanced_sampling_reaches_the_loop(recipe: Recipe) -> None:
 
 
 def test_what_cannot_hold_together_is_told_at_once() -> None:
-    bad = replace(FINE, precise_bn_images=10, body_lr_factor=1.5)
+    bad = replace(FINE, precise_bn_images=10, head_lr_factor=-1.5)
     found = contradictions(bad)
     assert len([problem for problem in found if problem.split(":")[0] in
-                ("frozen_start", "batchnorm", "precise_bn_images", "body_lr_factor")]) == 5  # fmt: skip
+                ("frozen_start", "batchnorm", "precise_bn_images", "head_lr_factor")]) == 5  # fmt: skip

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resnetkit import schedule
+from resnetkit.data.division import folds_of
 from resnetkit.data.mix import Mix
 from resnetkit.data.seen import seen
 from resnetkit.ema import Ema
 from resnetkit.errors import BadRequest, SourceError
 from resnetkit.feed import Dataset, Feed, build_feed, build_mixes, spread
 from resnetkit.frozen import feature_batches
-from resnetkit.linear import fit_linear
+from resnetkit.linear import choose_penalty, fit_linear
 from resnetkit.load import load_all_but_head
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import Architecture, ResNet, find_architecture
@@ -30,6 +31,8 @@ from resnetkit.processes import ALONE, Processes
 from resnetkit.recipe import CrossEntropy, Lamb, Plateau, Recipe, StepDecay, total_steps_of
 from resnetkit.recipe import Linear as LinearDecay
 from resnetkit.together import Together
+
+PENALTY_FOLDS = 5  # one of them decides how much the weights of a fitted head are held back
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [N, classes] and targets to a scalar
 
@@ -164,9 +167,13 @@ def fit_head(model: ResNet, recipe: Recipe, feed: Feed, processes: Processes, cl
         device = model.fc.weight.device
         features = np.concatenate(list(feature_batches(model, feed.train, feed.preprocess, device)))
         labels = torch.from_numpy(feed.train.labels.astype(np.int64))
-        head = fit_linear(torch.from_numpy(features), labels, model.arch.num_classes,
-                          penalty=recipe.frozen_start.penalty,
-                          image_weights=None if class_weights is None else class_weights[labels])  # fmt: skip
+        known, classes = torch.from_numpy(features), model.arch.num_classes
+        weights = None if class_weights is None else class_weights[labels]
+        penalty = recipe.frozen_start.penalty
+        if penalty is None:
+            held = folds_of(labels.numpy(), np.arange(len(labels)), PENALTY_FOLDS, recipe.seed) == 0
+            penalty = choose_penalty(known, labels, classes, torch.from_numpy(held), weights)
+        head = fit_linear(known, labels, classes, penalty=penalty, image_weights=weights)
         fitted = {"weight": head.weight, "bias": head.bias}
     model.fc.load_state_dict(processes.share_tensors(fitted))
 
@@ -196,8 +203,8 @@ def build_loss(recipe: Recipe, class_weights: Tensor | None = None) -> Loss:
 def build_optimizer(recipe: Recipe, model: ResNet) -> torch.optim.Optimizer:
     """Build the recipe's optimizer."""
     if isinstance(recipe.optim, Lamb):
-        return build_lamb(model, **vars(recipe.optim), body_lr_factor=recipe.body_lr_factor)
-    return build_sgd(model, **vars(recipe.optim), body_lr_factor=recipe.body_lr_factor)
+        return build_lamb(model, **vars(recipe.optim), head_lr_factor=recipe.head_lr_factor)
+    return build_sgd(model, **vars(recipe.optim), head_lr_factor=recipe.head_lr_factor)
 
 
 def build_scaler(recipe: Recipe, device: torch.device) -> torch.amp.GradScaler:

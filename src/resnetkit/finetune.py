@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.data.division import UNKNOWN, divide
+from resnetkit.data.division import UNKNOWN, divide, folds_of
 from resnetkit.doctor import LARGE_IMBALANCE, Diagnosis, Roster
 from resnetkit.errors import BadRequest
 from resnetkit.load import LoadedModel
@@ -25,7 +25,6 @@ from resnetkit.recipe import (
     EarlyStopping,
     Flip,
     FrozenStart,
-    Mixup,
     Normalize,
     RandomResizedCrop,
     Recipe,
@@ -33,17 +32,18 @@ from resnetkit.recipe import (
     View,
     Warmup,
 )
-from resnetkit.suspects import folds_of
 
 SPLITS = ("train", "val", "test")
 SHARES = (0.8, 0.1, 0.1)  # of photos that come without any split
 VAL_SHARE = 0.1  # of the training images, where there is no val beside the test images
 
 BATCH_SIZE = 32
-SMALL_SIZE = 128  # pixels a side for photos that are small
-EPOCHS = ((1_000, 12.0), (4_000, 8.0), (20_000, 4.0), (100_000, 3.0))  # up to so many training images
+EPOCHS = ((1_000, 8.0), (4_000, 6.0), (20_000, 4.0), (100_000, 3.0))  # up to so many training images
 MOST_EPOCHS = 2.0  # of more
-FEW = 10_000  # training images: with fewer, statistics of BatchNorm stay those of the start, and nothing is mixed
+SMALL_SIZES = ((4_000, 160),)  # pixels a side for photos that are small, up to so many training images
+MANY_SMALL_SIZE = 128  # of more
+LR = 0.01
+HEAD_LR_FACTOR = 0.001  # it is at its minimum already, where features of length 30 make any usual rate too large
 UNFOLD_IMAGES = 64  # that folded norms of the start get scales by
 
 
@@ -169,23 +169,18 @@ def recipe_for(
     count, preprocess = len(labels), start.loaded.preprocess
     reasons = []
     size = preprocess.image_size
-    if size > SMALL_SIZE and 2 * short_side <= size:
-        reasons.append(f"images of {SMALL_SIZE} pixels instead of {size}: the photos have {short_side}")
-        size = SMALL_SIZE
+    small = next((small for most, small in SMALL_SIZES if count <= most), MANY_SMALL_SIZE)
+    if size > small and 2 * short_side <= size:
+        reasons.append(f"images of {small} pixels instead of {size}: the photos have {short_side}")
+        size = small
     epochs = next((epochs for most, epochs in EPOCHS if count <= most), MOST_EPOCHS)
     reasons.append(f"{epochs:g} epochs at most, for {count:,} training images")
-    running = count <= FEW and not start.folded
-    few = f"BatchNorm keeps the statistics it starts with: {count:,} images are few to take others from"
-    reasons.append(few if running else "BatchNorm takes new statistics")
-    if start.folded:
-        reasons.append(f"BatchNorm of the start is folded: it is given the statistics of {UNFOLD_IMAGES} images first")
+    folded = f"its own are folded: first it is given those of {UNFOLD_IMAGES} images, then it "
+    reasons.append(f"BatchNorm's statistics: {folded if start.folded else 'it '}takes new ones")
     chosen, said = balance_for(labels, balance)
     reasons += said
-    mix = () if count <= FEW else (Mixup(alpha=0.2),)
-    reasons.append("mixup: off, it needs many images and epochs" if not mix else "mixup of 0.2")
-    reasons.append(
-        "the head is fitted to frozen features first; then all layers train, the body at a third of the rate"
-    )
+    reasons.append("mixup: off, it needs more epochs")
+    reasons.append("the head is fitted to frozen features first; then all layers train, the head at a small rate")
     mean = preprocess.mean if preprocess.mean.ndim == 1 else preprocess.mean.mean((0, 1))
     resize_size = round((preprocess.resize_size or preprocess.image_size) * size / preprocess.image_size)
     recipe = Recipe(
@@ -195,7 +190,7 @@ def recipe_for(
         image_size=size,
         batch_size=BATCH_SIZE,
         microbatch_size=BATCH_SIZE,
-        optim=Sgd(lr=0.001, momentum=0.9, nesterov=True, weight_decay=1e-4, decay_norms_and_biases=False),
+        optim=Sgd(lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4, decay_norms_and_biases=False),
         schedule=Cosine(after_warmup=True),
         warmup=Warmup("linear", 0.1, warmup_epochs=min(1.0, epochs / 4)),
         total_epochs=epochs,
@@ -203,12 +198,10 @@ def recipe_for(
         view=View(resize_size=max(resize_size, size), crop_size=size, family=preprocess.family,
                   keep_ratio=preprocess.keep_ratio),
         augment=(RandomResizedCrop(family="torch-bilinear", min_area=0.35), Flip()),
-        mix=mix,
         init_from=start.name,
         unfold_images=UNFOLD_IMAGES if start.folded else 0,
         frozen_start=FrozenStart(),
-        body_lr_factor=0.3,
-        batchnorm="running" if running else "batch",
+        head_lr_factor=HEAD_LR_FACTOR,
         balance=chosen,
         early_stopping=EarlyStopping(patience_evaluations=4),
         seed=seed,

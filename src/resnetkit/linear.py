@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STEPS = 100  # of L-BFGS, at most
+PENALTIES = (3.0, 1.0, 0.3, 0.1, 0.03)  # to choose from, the strongest first
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ def fit_linear(
     labels: Tensor,  # int64 [N]
     num_classes: int,
     *,
-    penalty: float = 1e-2,  # times half the squared weights of standardised features, a class
+    penalty: float,  # times half the squared weights of standardised features, a class
     image_weights: Tensor | None = None,  # [N], of mean 1
 ) -> Linear:
     """Minimise the mean cross entropy plus the penalty, by L-BFGS from zero weights: nothing is random.
@@ -54,3 +55,21 @@ def fit_linear(
         optimizer.step(closure)  # type: ignore[no-untyped-call]
     scaled = weight.detach() / std
     return Linear(scaled, bias.detach() - scaled @ mean)
+
+
+def choose_penalty(
+    features: Tensor,  # float32 [N, C]
+    labels: Tensor,  # int64 [N]
+    num_classes: int,
+    held: Tensor,  # bool [N]: the images that decide; some of all, and not all
+    image_weights: Tensor | None = None,  # [N]
+) -> float:
+    """Return the penalty whose classifier, fitted without the held images, has the smallest loss on them."""
+
+    def loss_of(penalty: float) -> float:
+        weights = None if image_weights is None else image_weights[~held]
+        fitted = fit_linear(features[~held], labels[~held], num_classes, penalty=penalty, image_weights=weights)
+        losses = F.cross_entropy(fitted.logits(features[held]), labels[held], reduction="none")
+        return float((losses if image_weights is None else losses * image_weights[held]).mean())
+
+    return min(PENALTIES, key=loss_of)

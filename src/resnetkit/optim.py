@@ -16,7 +16,7 @@ HEAD = "fc"  # the module of a net whose rate is not that of the body
 
 
 def decay_groups(
-    model: nn.Module, *, weight_decay: float, decay_norms_and_biases: bool, body_lr_factor: float = 1.0
+    model: nn.Module, *, weight_decay: float, decay_norms_and_biases: bool, head_lr_factor: float = 1.0
 ) -> list[dict[str, Any]]:
     """Split the parameters into one group with weight decay and one without, each in body and head if rates differ.
 
@@ -27,7 +27,7 @@ def decay_groups(
     for spared in (False, True):
         for of_head in (False, True):
             groups[spared, of_head] = []
-    head = getattr(model, HEAD, None) if body_lr_factor != 1.0 else None
+    head = getattr(model, HEAD, None) if head_lr_factor != 1.0 else None
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             spared = (isinstance(module, NORMS) or name == "bias") and not decay_norms_and_biases
@@ -36,7 +36,7 @@ def decay_groups(
         {
             "params": parameters,
             "weight_decay": 0.0 if spared else weight_decay,
-            "lr_factor": 1.0 if of_head else body_lr_factor,
+            "lr_factor": head_lr_factor if of_head else 1.0,
         }
         for (spared, of_head), parameters in groups.items()
         if parameters
@@ -58,14 +58,14 @@ def build_sgd(
     nesterov: bool,
     weight_decay: float,
     decay_norms_and_biases: bool,
-    body_lr_factor: float = 1.0,
+    head_lr_factor: float = 1.0,
 ) -> torch.optim.SGD:
     """Build SGD with momentum, with torch's fused kernel (one pass over the parameters)."""
     groups = decay_groups(
         model,
         weight_decay=weight_decay,
         decay_norms_and_biases=decay_norms_and_biases,
-        body_lr_factor=body_lr_factor,
+        head_lr_factor=head_lr_factor,
     )
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
@@ -151,13 +151,13 @@ def build_lamb(
     weight_decay: float,
     decay_norms_and_biases: bool,
     max_grad_norm: float,
-    body_lr_factor: float = 1.0,
+    head_lr_factor: float = 1.0,
 ) -> Lamb:
     """Build LAMB with its usual averages."""
     groups = decay_groups(
         model,
         weight_decay=weight_decay,
         decay_norms_and_biases=decay_norms_and_biases,
-        body_lr_factor=body_lr_factor,
+        head_lr_factor=head_lr_factor,
     )
     return Lamb(groups, lr, max_grad_norm=max_grad_norm)

@@ -275,7 +275,7 @@ class AverageWeights:
 class FrozenStart:
     """Fit the head to the features of the frozen body before the first step: a linear classifier, to the end."""
 
-    penalty: float = 0.01  # of its weights, as `linear.fit_linear` says
+    penalty: float | None = None  # of its weights, as `linear.fit_linear` says; None: chosen on a fifth of the images
 
 
 @dataclass(frozen=True)
@@ -309,7 +309,7 @@ class Recipe:
     init_from: str | None = None  # a model whose weights, all but the head, the run starts from
     unfold_images: int = 0  # training images by which folded norms of the start get scales of their own; 0: left as is
     frozen_start: FrozenStart | None = None
-    body_lr_factor: float = 1.0  # of the rate, for all but the head
+    head_lr_factor: float = 1.0  # of the rate, for the head
     batchnorm: Literal["batch", "running"] = "batch"  # normalises by a micro-batch's statistics, or by those it has
     balance: Balance = "none"  # of unequal classes, by the loss or by the order
     early_stopping: EarlyStopping | None = None

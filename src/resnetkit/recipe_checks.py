@@ -34,10 +34,20 @@ ABOVE_ZERO = {
 }
 NOT_NEGATIVE = {
     *("weight_decay", "final_factor", "min_improvement", "precise_bn_images", "level_std", "std", "val_images", "seed"),
-    *("warmup_epochs", "warmup_steps", "brightness", "contrast", "saturation", "hue", "penalty", "unfold_images"),
+    *(
+        "warmup_epochs",
+        "warmup_steps",
+        "brightness",
+        "contrast",
+        "saturation",
+        "hue",
+        "penalty",
+        "unfold_images",
+        "head_lr_factor",
+    ),
 }
 BELOW_ONE = {"label_smoothing", "drop_path_rate", "momentum", "decay"}  # from 0
-UP_TO_ONE = {"start_factor", "probability", "max_area", "body_lr_factor"}  # from 0
+UP_TO_ONE = {"start_factor", "probability", "max_area"}  # from 0
 LARGEST = 2**63  # of whole numbers
 
 

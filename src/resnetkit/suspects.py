@@ -13,11 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnetkit.data.transforms import random_stream
-from resnetkit.linear import fit_linear
+from resnetkit.data.division import folds_of
+from resnetkit.linear import choose_penalty, fit_linear
 
 FOLDS = 5
-FOLD_STREAM = 5_000_000  # the random stream of folds; those of training have other numbers
 
 
 @dataclass(frozen=True)
@@ -64,31 +63,13 @@ def out_of_fold_probs(
     """Return the probabilities [N, classes] of each image by a classifier fitted on the other folds."""
     places = folds_of(labels, groups, folds, seed)
     probs = np.zeros((len(labels), num_classes), np.float32)
+    known, own = torch.from_numpy(features), torch.from_numpy(labels)
+    penalty = None
     for fold in range(folds):
-        held = places == fold
+        held = torch.from_numpy(places == fold)
         if not held.any() or held.all():
             continue
-        classifier = fit_linear(torch.from_numpy(features[~held]), torch.from_numpy(labels[~held]), num_classes)
-        probs[held] = classifier.logits(torch.from_numpy(features[held])).softmax(1).numpy()
+        penalty = penalty or choose_penalty(known, own, num_classes, held)
+        classifier = fit_linear(known[~held], own[~held], num_classes, penalty=penalty)
+        probs[held.numpy()] = classifier.logits(known[held]).softmax(1).numpy()
     return probs
-
-
-def folds_of(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """Return the fold of each image [N]: classes spread evenly, a group in one fold.
-
-    Groups are dealt out in random order, the class of a group being that of its first image; a large group counts
-    with all its images.
-    """
-    result = np.zeros(len(labels), np.int64)
-    order = random_stream(seed, FOLD_STREAM).permutation(len(labels))
-    members: dict[int, list[int]] = {}
-    for index in order.tolist():
-        members.setdefault(int(groups[index]), []).append(index)
-    filled = np.zeros((int(labels.max(initial=0)) + 1, folds), np.int64)
-    for indices in members.values():
-        label = labels[indices[0]]
-        # the fold with the fewest of this class; of equal ones that with the fewest images
-        fold = min(range(folds), key=lambda place: (filled[label, place], filled[:, place].sum(), place))
-        result[indices] = fold
-        filled[:, fold] += np.bincount(labels[indices], minlength=len(filled))
-    return result

@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from resnetkit.data.division import UNKNOWN, divide, read_division, write_division
+from resnetkit.data.division import UNKNOWN, divide, folds_of, read_division, write_division
 
 SHARES = (0.8, 0.1, 0.1)
 
@@ -31,6 +31,20 @@ def test_a_group_is_on_one_side(seed: int) -> None:
     places = divide(labels, groups, SHARES, seed)
     assert all(len(set(places[groups == group].tolist())) == 1 for group in set(groups.tolist()))
     assert abs((places == 0).mean() - 0.8) < 0.06
+
+
+@given(st.integers(2, 5), st.lists(st.integers(0, 3), min_size=5, max_size=60), st.integers(0, 10))
+def test_folds_keep_groups_together_and_classes_even(folds: int, labels: list[int], seed: int) -> None:
+    own = np.array(labels)
+    groups = np.arange(len(own))
+    places = folds_of(own, groups, folds, seed)
+    for label in set(labels):
+        counts = np.bincount(places[own == label], minlength=folds)
+        assert counts.max() - counts.min() <= 1
+    groups = np.arange(len(own)) // 2 * 2
+    places = folds_of(own, groups, folds, seed)
+    assert all(places[index] == places[groups[index]] for index in range(len(own)))
+    np.testing.assert_array_equal(places, folds_of(own, groups, folds, seed))
 
 
 def test_what_is_divided_stays_and_new_photos_are_added() -> None:

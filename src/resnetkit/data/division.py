@@ -14,7 +14,7 @@ from resnetkit.data.lists import read_list
 from resnetkit.data.transforms import random_stream
 from resnetkit.home import atomic_write
 
-DIVISION = 6_000_000  # the random stream of divisions; those of training have other numbers
+FOLDS_STREAM, DIVISION = 5_000_000, 6_000_000  # random streams; those of training have other numbers
 UNKNOWN = -1  # the place of a photo that is yet to be placed
 
 
@@ -58,6 +58,27 @@ def lacking(wanted: NDArray[np.float64], filled: NDArray[np.int64]) -> int:
     if not filled[-1]:
         return len(filled) - 1  # the figures are of these: a class without any would count for nothing
     return int(np.argmax(wanted - filled))
+
+
+def folds_of(labels: NDArray[np.int64], groups: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
+    """Return the fold of each image [N]: classes spread evenly, a group in one fold.
+
+    Groups are dealt out in random order, the class of a group being that of its first image; a large group counts
+    with all its images.
+    """
+    result = np.zeros(len(labels), np.int64)
+    order = random_stream(seed, FOLDS_STREAM).permutation(len(labels))
+    members: dict[int, list[int]] = {}
+    for index in order.tolist():
+        members.setdefault(int(groups[index]), []).append(index)
+    filled = np.zeros((int(labels.max(initial=0)) + 1, folds), np.int64)
+    for indices in members.values():
+        label = labels[indices[0]]
+        # the fold with the fewest of this class; of equal ones that with the fewest images
+        fold = min(range(folds), key=lambda place: (filled[label, place], filled[:, place].sum(), place))
+        result[indices] = fold
+        filled[:, fold] += np.bincount(labels[indices], minlength=len(filled))
+    return result
 
 
 def write_division(file: Path, names: Sequence[str], rows: Mapping[Path, tuple[str, int]]) -> None:
