@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -67,6 +68,7 @@ def test_one_command_leaves_a_classifier(home: Path, start: Path, capsys: pytest
     (root / "7" / ".hidden.png").write_bytes(b"x")
     (root / "7" / "readme.txt").write_text("x")
     (root / "7" / "broken.png").write_bytes(b"x")
+    (root / "7" / "a b 0.jpg").rename(root / "7" / os.fsdecode(b"caf\xe9.jpg"))  # no UTF-8
     run = run_of(home, start, *QUICK)
     printed = capsys.readouterr().out
     outcome = read_json(run / checkpoint.EVALUATION)

@@ -20,6 +20,7 @@ from resnetkit.load import LoadedModel
 from resnetkit.models import find_architecture, name_of
 from resnetkit.models.batchnorm import is_folded
 from resnetkit.recipe import (
+    AverageWeights,
     Balance,
     Cosine,
     EarlyStopping,
@@ -44,6 +45,7 @@ SMALL_SIZES = ((4_000, 160),)  # pixels a side for photos that are small, up to 
 MANY_SMALL_SIZE = 128  # of more
 LR = 0.01
 HEAD_LR_FACTOR = 0.001  # it is at its minimum already, where features of length 30 make any usual rate too large
+LONGEST_DECAY = 0.99  # of the average of the weights
 UNFOLD_IMAGES = 64  # that folded norms of the start get scales by
 
 
@@ -181,6 +183,8 @@ def recipe_for(
     reasons += said
     reasons.append("mixup: off, it needs more epochs")
     reasons.append("the head is fitted to frozen features first; then all layers train, the head at a small rate")
+    decay = round(min(LONGEST_DECAY, 1 - BATCH_SIZE / max(count, 2 * BATCH_SIZE)), 3)
+    reasons.append(f"what is kept is an average of the weights, over an epoch or 100 steps: {decay:g} a step")
     mean = preprocess.mean if preprocess.mean.ndim == 1 else preprocess.mean.mean((0, 1))
     resize_size = round((preprocess.resize_size or preprocess.image_size) * size / preprocess.image_size)
     recipe = Recipe(
@@ -202,6 +206,7 @@ def recipe_for(
         unfold_images=UNFOLD_IMAGES if start.folded else 0,
         frozen_start=FrozenStart(),
         head_lr_factor=HEAD_LR_FACTOR,
+        average_weights=AverageWeights(decay=decay),
         balance=chosen,
         early_stopping=EarlyStopping(patience_evaluations=4),
         seed=seed,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -89,6 +90,16 @@ def test_whole_paths_are_those_of_the_folder_that_they_share(root: Path, tmp_pat
     assert read_photos(file).sha256 == dataset.sha256
 
 
+def test_a_path_may_have_bytes_that_are_no_text(root: Path) -> None:
+    odd = b"train/cat/caf\xe9.png"
+    (root / "train/cat/a.png").rename(root / os.fsdecode(odd))
+    rows = b"%s,cat,train\ntrain/dog/a.jpg,dog,train\nval/cat/1.jpg,cat,val\n" % odd
+    file = root / "photos.csv"
+    file.write_bytes(b"path,label,split\n" + rows)
+    train = read_photos(file).train
+    assert os.fsencode(train.file(0)) == os.fsencode(root) + b"/" + odd and train.read(0).ndim == 3
+
+
 def test_names_of_classes_that_are_numbers(root: Path, tmp_path: Path) -> None:
     file = tmp_path / "photos.csv"
     file.write_text("path,label,split\n" + "".join(f"{root}/{name},{label},{split}\n" for name, label, split in (
@@ -131,8 +142,11 @@ def test_what_is_wrong_with_lists(root: Path) -> None:
             read_photos(listed(root, **wrong))
         for name in wrong:
             (root / name.replace("__", "/").replace("_", ".")).unlink()
-    (root / "train.csv").write_bytes(b"path,label\n\xff,a")
+    (root / "train.csv").write_bytes(b"path,label\na.jpg,\xff")
     with pytest.raises(BadRequest, match=r"train\.csv cannot be read as UTF-8 text"):
+        read_photos(root)
+    (root / "train.csv").write_bytes(b"path,label\n\xff.jpg,a")
+    with pytest.raises(BadRequest, match=r"1 of 1: \?\.jpg"):
         read_photos(root)
     with pytest.raises(BadRequest, match="unknown splits tain"):
         read_photos(listed(root, one_csv="path,label,split\ntrain/dog/a.jpg,a,tain\n") / "one.csv")

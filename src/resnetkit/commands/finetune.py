@@ -22,6 +22,7 @@ from resnetkit.cost import recipe_cost
 from resnetkit.data.division import UNKNOWN, read_division, write_division
 from resnetkit.data.inspected import kept_in
 from resnetkit.data.opening import open_data
+from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.spec import DATASETS
 from resnetkit.data_page import look_at, write_page
 from resnetkit.doctor import Diagnosis, examine, roster_of
@@ -186,10 +187,11 @@ def show_forecast(recipe: Recipe, look: Path, where: torch.device) -> None:
     facts = look_at(dataset, SHEET_HEADERS)
     write_page(look / SHEET, dataset, facts, recipe, SHEET_IMAGES)
     OUT.print(f"images as training shows them: {look / SHEET}")
+    val = dataset.val if isinstance(dataset, PhotoDataset) else None
     cost = recipe_cost(recipe, len(dataset.train), len(dataset.class_names))
     said = forecast(recipe, cost, fit(recipe, devices=1), FORECAST_SECONDS, where)
     seconds = 3600 * said.machine.hours
-    evaluated = math.ceil(cost.epochs / recipe.eval_every_epochs) * len(getattr(dataset, "val", None) or ())
+    evaluated = math.ceil(cost.epochs / recipe.eval_every_epochs) * len(val or ())
     forwards = (cost.train_images + evaluated + len(dataset.test)) * said.machine.seconds_per_image / 3
     gib = said.memory.total / 2**30
     OUT.print(f"forecast: {duration(seconds + forwards)} at most on this machine, about {gib:.2f} GiB: "

@@ -42,20 +42,31 @@ class Row:
 
 
 def read_list(file: Path) -> list[Row]:
-    """Read the rows of a list; BadRequest names every line that is none."""
-    text = read_text(file)
+    """Read the rows of a list; BadRequest names every line that is none.
+
+    A path may have bytes that are not UTF-8, as names of files do; labels and splits are text.
+    """
+    text = read_text(file, errors="surrogateescape")
     rows = text_rows(text) if file.suffix == ".txt" else csv_rows(text, file)
     bad = [f"line {number}" for number, row in rows if not (row.path and row.label)]
     if bad or not rows:
         next_step = "next: give it another name if it is no list of photos"
         raise BadRequest(f"{file}: expected a path and a label, got {some_of(bad) or 'no lines'}", *EXPECTED, next_step)
+    odd = [f"line {number}" for number, row in rows if not is_text(f"{row.label}{row.split or ''}")]
+    if odd:
+        raise BadRequest(f"{file} cannot be read as UTF-8 text", f"got other bytes in {some_of(odd)}")
     return [row for _, row in rows]
 
 
-def read_text(file: Path) -> str:
+def is_text(words: str) -> bool:
+    """Say whether words have no bytes in them that were not UTF-8."""
+    return not any("\udc80" <= character <= "\udcff" for character in words)
+
+
+def read_text(file: Path, errors: str = "strict") -> str:
     """Read UTF-8 text, with or without a byte order mark."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return file.read_text(encoding="utf-8-sig", errors=errors)
     except (OSError, UnicodeDecodeError) as error:
         raise BadRequest(f"{file} cannot be read as UTF-8 text", f"got {error}") from error
 
@@ -125,12 +136,17 @@ def rows_part(
 
 def read_classes(file: Path) -> tuple[str, ...]:
     """Read the class names in their order, a line each; of a line that begins with a synset, the synset."""
-    lines = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    return classes_in(read_text(file), str(file))
+
+
+def classes_in(text: str, origin: str) -> tuple[str, ...]:
+    """Return the class names that such a file's text lists."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
     names = [line.split()[0] for line in lines]
     if not all(SYNSET.fullmatch(name) for name in names):
         names = lines
     twice = [name for name, count in Counter(names).items() if count > 1]
     odd = [ascii(name) for name in names if not name.isprintable()]
     if twice or odd or not names:
-        raise BadRequest(f"{file}: {some_of(twice + odd) or 'no class'}", "expected a class a line, each once")
+        raise BadRequest(f"{origin}: {some_of(twice + odd) or 'no class'}", "expected a class a line, each once")
     return tuple(names)

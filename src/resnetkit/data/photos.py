@@ -100,6 +100,7 @@ class PhotoDataset:
 
 
 def some_of(names: Sequence[str]) -> str:
-    """Name the first of many."""
+    """Name the first of many; bytes that are no text are shown as "?"."""
     rest = len(names) - NAMED
-    return ", ".join(names[:NAMED]) + (f" and {rest:,} more" if rest > 0 else "")
+    said = ", ".join(names[:NAMED]).encode("utf-8", "replace").decode()
+    return said + (f" and {rest:,} more" if rest > 0 else "")

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import fsspec
 from numpy.typing import NDArray
 
+from resnetkit.data.lists import classes_in
 from resnetkit.data.photos import ENDINGS, PhotoDataset
 from resnetkit.data.shards import INDEX, PackedSplit, Row, Store, index_bytes, joined_index, one_shard, read_index
 from resnetkit.errors import BadRequest, DamagedFile
@@ -24,7 +25,7 @@ def listed_classes(store: Store, names: Sequence[str]) -> tuple[str, ...] | None
     """Return the classes that a file beside the tars lists."""
     if "classes.txt" not in names:
         return None
-    return tuple(line.strip() for line in store.whole("classes.txt").decode("utf-8-sig").splitlines() if line.strip())
+    return classes_in(store.whole("classes.txt").decode("utf-8-sig", "replace"), f"{store.location}/classes.txt")
 
 
 def read_webdataset(store: Store, names: Sequence[str], classes: tuple[str, ...] | None) -> PhotoDataset:
