@@ -38,7 +38,8 @@ ON_ALL = ("--set", "total_epochs=1")
 RATE_STEPS = 20  # that the rate from scratch is measured with
 FROM_SCRATCH = ("init_from=null", "unfold_images=0", "frozen_start=null", "batchnorm=batch", "early_stopping=null",
                 "average_weights=null", "total_epochs=null", "head_lr_factor=1", "optim.lr=0.05",
-                "optim.weight_decay=5e-4", "warmup.warmup_epochs=0", "warmup.warmup_steps=20", "eval_every_epochs=1000")  # fmt: skip
+                "optim.weight_decay=5e-4", "warmup.warmup_epochs=0", "warmup.warmup_steps=20",
+                "eval_every_epochs=1000")  # fmt: skip
 
 
 def run(*words: str) -> float:
