@@ -42,8 +42,7 @@ class Best:
     """The best evaluation on val so far, with the weights that it is of."""
 
     step: int
-    top1: float
-    loss: float  # decides between equal top-1
+    loss: float
     waited: int  # evaluations since then
     weights: dict[str, Tensor]
 

@@ -261,9 +261,9 @@ def heed(training: Training, outcome: Evaluation, done: int) -> None:
     """Let early stopping and a plateau schedule know what an evaluation after `done` steps gave."""
     if training.recipe.early_stopping:
         best = training.best
-        if best is None or (outcome.top1, -outcome.loss) > (best.top1, -best.loss):
+        if best is None or outcome.loss < best.loss:
             weights = {name: value.detach().clone() for name, value in training.kept_model.state_dict().items()}
-            training.best = Best(done, outcome.top1, outcome.loss, 0, weights)
+            training.best = Best(done, outcome.loss, 0, weights)
         else:
             best.waited += 1
     if isinstance(training.recipe.schedule, Plateau):
