@@ -32,6 +32,7 @@ import torch
 from PIL import Image
 
 from resnetkit.assemble import assemble
+from resnetkit.classifier import classifier_of
 from resnetkit.commands.names import fitting
 from resnetkit.data.opening import open_data
 from resnetkit.data.packing import Packing, pack
@@ -42,6 +43,7 @@ from resnetkit.data.photos import PhotoDataset, PhotoSplit
 from resnetkit.data.resize import view
 from resnetkit.data.sampler import block_order, epoch_order
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.evaluate import evaluate
 from resnetkit.home import write_json
 from resnetkit.load import LoadedModel, load_model
@@ -279,8 +281,8 @@ def top1s(weights: str, data: PhotoDataset, folder: Path) -> dict[str, Any]:
 
 def evaluated(loaded: LoadedModel, split: PhotoSplit, preprocess: Preprocess, data: PhotoDataset) -> dict[str, int]:
     """Evaluate a net on a split whose folders are named by synset."""
-    fitted, _ = fitting(loaded, split, data.class_names, "PHOTOS")
-    outcome = evaluate(loaded.model, fitted, preprocess=preprocess, device=torch.device("cpu"))
+    fitted, _ = fitting(classifier_of(loaded, torch.device("cpu")), split, data.class_names, "PHOTOS")
+    outcome = evaluate(TorchEngine(loaded.model, preprocess), fitted)
     return {"images": outcome.images, "correct": outcome.correct}
 
 

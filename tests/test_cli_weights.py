@@ -18,6 +18,7 @@ from PIL import Image
 
 from resnetkit import checkpoint, conversion
 from resnetkit.arguments import build_parser
+from resnetkit.classifier import classifier_of
 from resnetkit.cli import main
 from resnetkit.commands.names import fitting
 from resnetkit.data import imagenet
@@ -283,7 +284,7 @@ def test_all_of_imagenet_is_in_its_order_though_two_classes_share_a_name(tmp_pat
     for names in (imagenet.names(), long_names):
         loaded = load_model(saved_net(tmp_path / f"{names[0]}.safetensors", names))
         split = PhotoSplit(tmp_path, np.array([b"a", b"b"]), np.array([134, 517]))
-        found, matched = fitting(loaded, split, imagenet.names(), "imagenet")
+        found, matched = fitting(classifier_of(loaded, torch.device("cpu")), split, imagenet.names(), "imagenet")
         assert found.labels.tolist() == [134, 517]
         assert matched is None
 

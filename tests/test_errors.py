@@ -21,6 +21,7 @@ EXIT_CODES = {
     "DamagedFile": 1,
     "BadImage": 1,
     "WeightsError": 1,
+    "GateFailed": 1,
     "NonFiniteLoss": 1,
     "SaveFailed": 1,
     "ProcessLost": 1,

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.metrics import wilson_interval
@@ -41,7 +42,7 @@ def small_images(count: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[
 
 
 def run(images: NDArray[np.uint8], labels: NDArray[Any], batch_size: int = 200) -> Evaluation:
-    return evaluate(PixelsAreLogits(), Split(images, labels), preprocess=PIXELS_ONLY, device=CPU, batch_size=batch_size)
+    return evaluate(TorchEngine(PixelsAreLogits(), PIXELS_ONLY), Split(images, labels), batch_size=batch_size)
 
 
 def outcome(values: NDArray[np.uint8], label: int) -> tuple[int, float, int, float]:
@@ -58,10 +59,8 @@ def test_every_image_counts_once_whatever_the_batch(count: int, batch_size: int,
     images, labels = small_images(count, seed)
     counted: list[int] = []
     found = evaluate(
-        PixelsAreLogits(),
+        TorchEngine(PixelsAreLogits(), PIXELS_ONLY),
         Split(images, labels),
-        preprocess=PIXELS_ONLY,
-        device=CPU,
         batch_size=batch_size,
         on_batch=counted.append,
     )
@@ -92,7 +91,7 @@ def test_the_columns_have_their_types() -> None:
 def test_the_mode_of_the_model_is_put_back(training: bool) -> None:
     model = PixelsAreLogits().train(training)
     images, labels = small_images(3)
-    evaluate(model, Split(images, labels), preprocess=PIXELS_ONLY, device=CPU)
+    evaluate(TorchEngine(model, PIXELS_ONLY), Split(images, labels))
     assert model.training is training
 
 
@@ -102,7 +101,7 @@ def test_the_running_statistics_stay_as_they_are() -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     images = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
     preprocess = Preprocess(8, np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32))
-    found = evaluate(model, Split(images, np.arange(9)), preprocess=preprocess, device=CPU, batch_size=4)
+    found = evaluate(TorchEngine(model, preprocess), Split(images, np.arange(9)), batch_size=4)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     with torch.no_grad():
         alone = [model.eval()(preprocess.normalize(torch.from_numpy(images[i : i + 1]))) for i in range(9)]
@@ -123,7 +122,7 @@ def test_prediction_and_rank_agree_where_the_softmax_rounds_logits_to_equal() ->
             return torch.tensor([[0.0, 1e-12]]).expand(len(images), 2)
 
     images, _ = small_images(1)
-    found = evaluate(Near(), Split(images, np.array([1])), preprocess=PIXELS_ONLY, device=CPU)
+    found = evaluate(TorchEngine(Near(), PIXELS_ONLY), Split(images, np.array([1])))
     assert found.predictions.tolist() == [1]
     assert (found.correct, found.mistakes(1)) == (1, [])
 
@@ -177,10 +176,8 @@ def test_json_has_the_figures_with_intervals_and_a_row_a_class() -> None:
 def test_no_images_are_refused() -> None:
     with pytest.raises(BadRequest, match="no images"):
         evaluate(
-            nn.Identity(),
+            TorchEngine(nn.Identity(), PIXELS_ONLY),
             Split(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0, np.int64)),
-            preprocess=PIXELS_ONLY,
-            device=torch.device("cpu"),
         )
 
 
@@ -192,10 +189,8 @@ def test_an_interrupted_evaluation_restores_training_mode() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         evaluate(
-            model,
+            TorchEngine(model, PIXELS_ONLY),
             Split(np.zeros((2, 2, 2, 3), np.uint8), np.zeros(2, np.int64)),
-            preprocess=PIXELS_ONLY,
-            device=torch.device("cpu"),
             on_batch=stop,
         )
     assert model.training

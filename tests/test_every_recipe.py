@@ -22,13 +22,13 @@ from resnetkit import checkpoint
 from resnetkit.data.photos import PhotoDataset
 from resnetkit.data.trees import read_photos
 from resnetkit.evaluate import Evaluation
+from resnetkit.home import file_sha256
 from resnetkit.layouts.tables import openmmlab_rows, to_theirs
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_to_json
 from resnetkit.recipes import RECIPES
 from resnetkit.train import train
-from resnetkit.weights_file import file_sha256
 
 SIDE, BATCH, STEPS = 64, 8, 2
 COLOURS = {"blue": (40, 60, 200), "red": (210, 50, 40)}

@@ -18,6 +18,7 @@ from resnetkit import checkpoint
 from resnetkit.assemble import Training, assemble, class_weights_of
 from resnetkit.data.sampler import balanced_order
 from resnetkit.data.spec import ArrayDataset, Split
+from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import evaluate
 from resnetkit.losses import binary_cross_entropy, cross_entropy, one_hot
@@ -53,7 +54,7 @@ def timeless(run: Path, *left_out: str) -> list[dict[str, Any]]:
 
 def test_a_fitted_head_beats_a_drawn_one_before_the_first_step(recipe: Recipe) -> None:
     def top1(training: Training) -> float:
-        return evaluate(training.model, DATASET.test, preprocess=training.feed.preprocess, device=CPU).top1
+        return evaluate(TorchEngine(training.model, training.feed.preprocess), DATASET.test).top1
 
     drawn = assemble(replace(recipe, frozen_start=None), DATASET, CPU)
     fitted = assemble(recipe, DATASET, CPU)
@@ -119,10 +120,10 @@ def test_early_stopping_keeps_the_best_weights(recipe: Recipe, tmp_path: Path, m
     seen: list[dict[str, torch.Tensor]] = []
     whole = loop.evaluate
 
-    def scripted(model: torch.nn.Module, split: object, **options: Any) -> Any:
-        outcome = whole(model, split, **options)
+    def scripted(engine: Any, split: object, **options: Any) -> Any:
+        outcome = whole(engine, split, **options)
         if split is not DATASET.test:
-            seen.append({name: value.clone() for name, value in model.state_dict().items()})
+            seen.append({name: value.clone() for name, value in engine.model.state_dict().items()})
             monkeypatch.setattr(type(outcome), "loss", next(shown), raising=False)
         return outcome
 

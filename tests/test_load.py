@@ -22,6 +22,7 @@ from torch import Tensor
 from resnetkit import checkpoint, load
 from resnetkit.data.spec import ArrayDataset
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
 from resnetkit.evaluate import evaluate
 from resnetkit.load import LoadedModel, load_model, save
@@ -574,5 +575,5 @@ def tensors_in(path: Path) -> int:
 def test_akamasters_nets_score_exactly_what_was_published(depth: int, correct: int, cifar10: ArrayDataset) -> None:
     loaded = load_model(real(f"akamaster-cifar10-resnet{depth}-*.th"), mean=IMAGENET[0], std=IMAGENET[1])
     model = loaded.model.to(memory_format=torch.channels_last)
-    outcome = evaluate(model, cifar10.test, preprocess=loaded.preprocess, device=torch.device("cpu"))
+    outcome = evaluate(TorchEngine(model, loaded.preprocess), cifar10.test)
     assert (outcome.images, outcome.correct) == (10_000, correct)

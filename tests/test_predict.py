@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from resnetkit.data.sources import ArrayDataset
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import evaluate
 from resnetkit.models import ResNet, find_architecture
@@ -59,9 +60,9 @@ def check_against_evaluate(images: NDArray[np.uint8], folder: Path) -> None:
     torch.manual_seed(0)
     model = ResNet(find_architecture("resnet4_tiny"))
     files = [save(folder / f"{index:03d}.png", image) for index, image in enumerate(images)]
-    outcomes = list(predict(model, files, preprocess=CIFAR, top_k=10))
+    outcomes = list(predict(TorchEngine(model, CIFAR), files, top_k=10))
     split = Split(images, np.zeros(len(images)))
-    expected = evaluate(model, split, preprocess=CIFAR, device=torch.device("cpu"), batch_size=7)
+    expected = evaluate(TorchEngine(model, CIFAR), split, batch_size=7)
     assert len(outcomes) == len(images)
     for place, outcome in enumerate(outcomes):
         assert isinstance(outcome, Prediction)
@@ -86,9 +87,9 @@ def test_alone_or_in_a_batch_is_the_same_to_the_rounding(tmp_path: Path) -> None
     images = np.random.default_rng(1).integers(0, 256, (5, 32, 32, 3), np.uint8)
     files = [save(tmp_path / f"{index}.png", image) for index, image in enumerate(images)]
     model = ResNet(find_architecture("resnet4_tiny"))
-    together = list(predict(model, files, preprocess=CIFAR))
+    together = list(predict(TorchEngine(model, CIFAR), files))
     for file, outcome in zip(files, together, strict=True):
-        (alone,) = predict(model, [file], preprocess=CIFAR)
+        (alone,) = predict(TorchEngine(model, CIFAR), [file])
         assert isinstance(alone, Prediction)
         assert isinstance(outcome, Prediction)
         assert alone.classes == outcome.classes
@@ -113,7 +114,7 @@ def test_order_is_kept_across_batches_and_bad_files_are_named(tmp_path: Path) ->
             files.append(save(file, colours[index % 3], (4 + index % 3, 5 + index % 2)))
             expected.append(index % 3)
     model = RedGreenBlue()
-    outcomes = list(predict(model, files, preprocess=SMALL))
+    outcomes = list(predict(TorchEngine(model, SMALL), files))
     assert [outcome.file for outcome in outcomes] == files
     assert top_classes(outcomes) == expected
     bad = [outcome for outcome in outcomes if isinstance(outcome, Unreadable)]
@@ -127,19 +128,19 @@ def test_only_bad_files(tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"x")
     model = RedGreenBlue()
     files = [str(tmp_path / "x.png"), str(tmp_path / "gone.png")]
-    outcomes = list(predict(model, files, preprocess=SMALL))
+    outcomes = list(predict(TorchEngine(model, SMALL), files))
     assert outcomes == [
         Unreadable(files[0], "not an image of a known format"),
         Unreadable(files[1], "No such file or directory"),
     ]
     assert model.batch_sizes == []
-    assert list(predict(model, [], preprocess=SMALL)) == []
+    assert list(predict(TorchEngine(model, SMALL), [])) == []
 
 
 def test_the_reason_has_the_next_step(tmp_path: Path) -> None:
     file = tmp_path / "x.tiff"
     Image.fromarray(np.ones((2, 2), np.float32)).save(file)
-    (outcome,) = predict(RedGreenBlue(), [str(file)], preprocess=SMALL)
+    (outcome,) = predict(TorchEngine(RedGreenBlue(), SMALL), [str(file)])
     assert outcome == Unreadable(str(file), "float pixels have no known white; next: save it with 8 or 16 bits")
 
 
@@ -153,7 +154,7 @@ def test_predictions_come_while_files_are_still_read(tmp_path: Path) -> None:
             asked += 1
             yield file
 
-    outcomes = predict(RedGreenBlue(), endless(), preprocess=SMALL)  # type: ignore[arg-type]
+    outcomes = predict(TorchEngine(RedGreenBlue(), SMALL), endless())  # type: ignore[arg-type]
     assert top_classes([next(outcomes) for _ in range(3)]) == [0, 0, 0]
     assert asked == BATCH_SIZE
 
@@ -161,14 +162,14 @@ def test_predictions_come_while_files_are_still_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("top_k", "count"), [(1, 1), (2, 2), (3, 3), (5, 3)])
 def test_top_k_may_be_larger_than_the_classes(tmp_path: Path, top_k: int, count: int) -> None:
     file = save(tmp_path / "x.png", "#804000")
-    (outcome,) = predict(RedGreenBlue(), [file], preprocess=SMALL, top_k=top_k)
+    (outcome,) = predict(TorchEngine(RedGreenBlue(), SMALL), [file], top_k=top_k)
     assert isinstance(outcome, Prediction)
     assert outcome.classes == (0, 1, 2)[:count]
     assert len(outcome.probs) == count
 
 
 def test_of_equal_probabilities_the_lower_class_goes_first(tmp_path: Path) -> None:
-    (outcome,) = predict(RedGreenBlue(), [save(tmp_path / "x.png", "gray")], preprocess=SMALL)
+    (outcome,) = predict(TorchEngine(RedGreenBlue(), SMALL), [save(tmp_path / "x.png", "gray")])
     assert isinstance(outcome, Prediction)
     assert outcome.classes == (0, 1, 2)
 
@@ -176,10 +177,10 @@ def test_of_equal_probabilities_the_lower_class_goes_first(tmp_path: Path) -> No
 def test_an_image_on_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = Path(save(tmp_path / "blue.png", "blue"))
     put_on_stdin(monkeypatch, file.read_bytes())
-    outcomes = list(predict(RedGreenBlue(), find_images(["-", str(file)]), preprocess=SMALL))
+    outcomes = list(predict(TorchEngine(RedGreenBlue(), SMALL), find_images(["-", str(file)])))
     assert [outcome.file for outcome in outcomes] == ["-", str(file)]
     assert top_classes(outcomes) == [2, 2]
-    assert list(predict(RedGreenBlue(), ["-"], preprocess=SMALL)) == [Unreadable("-", "the file is empty")]
+    assert list(predict(TorchEngine(RedGreenBlue(), SMALL), ["-"])) == [Unreadable("-", "the file is empty")]
 
 
 def test_the_preprocessing_resizes_and_crops(tmp_path: Path) -> None:
@@ -198,7 +199,7 @@ def softmax(*logits: float) -> list[float]:
 
 
 def blue_probs(file: str, preprocess: Preprocess) -> tuple[float, ...]:
-    (outcome,) = predict(RedGreenBlue(), [file], preprocess=preprocess)
+    (outcome,) = predict(TorchEngine(RedGreenBlue(), preprocess), [file])
     assert isinstance(outcome, Prediction)
     assert outcome.classes[0] == 2
     return outcome.probs

@@ -146,6 +146,27 @@ def add_convert(commands: Commands) -> Parser:
     return parser
 
 
+def add_export(commands: Commands) -> Parser:
+    """Export a model."""
+    text = (
+        "Write a model for another engine, with class names and preprocessing inside. It is compared with the model on "
+        "real images first, and written only if it answers alike; evaluate and predict take it like any model."
+    )
+    parser = add_command(commands, "export", text)
+    add_model(parser)
+    parser.add_argument("--format", dest="form", required=True, choices=("onnx", "openvino", "torch-export"),
+                        help="for ONNX Runtime, OpenVINO, or torch without resnetkit")  # fmt: skip
+    parser.add_argument("--out", metavar="FILE", help="the file to write (default: the model's name, here)")
+    parser.add_argument("--data", metavar="DIR", help="images to compare on (default: those that the weights name)")
+    parser.add_argument("--last-map", action="store_true", help="add the last feature map as a second output")
+    parser.add_argument("--min-agreement", type=share, default=0.95, metavar="SHARE",
+                        help="of top-1 with the model; decides for fewer than 2,000 images")  # fmt: skip
+    parser.add_argument("--max-drop", type=share, default=0.005, metavar="SHARE",
+                        help="of top-1, where more do (default: 0.005, half a point)")  # fmt: skip
+    parser.add_argument("--no-gate", action="store_true", help="write it unseen, and say so in it")
+    return parser
+
+
 def add_push(commands: Commands) -> Parser:
     """Push weights to the hub."""
     text = "Push a model to the Hugging Face hub, with a model card made of what its file says. hf:OWNER/NAME pulls it."
@@ -382,9 +403,21 @@ COMMANDS = (
     add_verify,
     add_predict,
     add_convert,
+    add_export,
     add_push,
     add_report,
 )
+
+
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    return number
 
 
 def positive(text: str) -> int:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from resnetkit.data.resize import view
-from resnetkit.data.seen import view_of
+from resnetkit.data.resize import view, view_of
 from resnetkit.errors import BadRequest
 from resnetkit.load import LoadedModel
 from resnetkit.predict import read_pixels

@@ -7,6 +7,7 @@ ResnetkitError          failed while working                      exit code 1
 ├── DamagedFile         a checksum, a size or a structure is wrong
 ├── BadImage            one image cannot be read
 ├── WeightsError        weights that do not fit, or cannot be read safely
+├── GateFailed          an exported model does not answer like its model; nothing was written
 ├── NonFiniteLoss       training stopped: the loss is nan or infinite
 ├── SaveFailed          a state or an event could not be written; earlier states are whole
 ├── ProcessLost         another process of the run is out of reach
@@ -64,6 +65,10 @@ class BadImage(ResnetkitError):
 
 class WeightsError(ResnetkitError):
     """Weights do not fit the architecture, or cannot be read without running code."""
+
+
+class GateFailed(ResnetkitError):
+    """An exported model does not answer like the model that it was made of; nothing was written."""
 
 
 class NonFiniteLoss(ResnetkitError):

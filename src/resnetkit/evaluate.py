@@ -11,12 +11,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import batch_size_for, seen
 from resnetkit.data.spec import Split
-from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest
 from resnetkit.metrics import confusion_matrix, ranks_of, wilson_interval
 from resnetkit.processes import ALONE, Processes
@@ -115,18 +115,15 @@ def class_row(name: str, images: int, correct: int, predicted: int) -> dict[str,
     }
 
 
-@torch.inference_mode()
 def evaluate(
-    model: nn.Module,
+    engine: Engine,
     split: Split | PhotoSplit,
     *,
-    preprocess: Preprocess,
-    device: torch.device,
     batch_size: int | None = None,  # None: many small images, few large ones
     on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch, by all processes
     processes: Processes = ALONE,
 ) -> Evaluation:
-    """Evaluate a model, put into eval mode for the while, on each image exactly once.
+    """Evaluate a model on each image exactly once.
 
     Of several processes each takes every so many-th image, and all return the whole.  Raises BadRequest for no images,
     BadImage with the name of a photo that cannot be read.
@@ -136,21 +133,15 @@ def evaluate(
     sharers = processes if processes.size <= len(split) else ALONE  # of fewer images each process takes all
     own = split if sharers.size == 1 else split.part(np.arange(sharers.rank, len(split), sharers.size))
     most = math.ceil(len(split) / sharers.size)  # images of a process; some may have one fewer
-    batch_size = batch_size or batch_size_for(preprocess)
-    was_training = model.training
-    model.eval()
+    batch_size = batch_size or batch_size_for(engine.preprocess)
     parts: list[tuple[Tensor, ...]] = []
-    try:
-        for images, labels in seen(own, preprocess, batch_size):
-            batch, targets = torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device)
-            logits = model(preprocess.normalize(batch)).float()
-            parts.append((targets, *outcomes(logits, targets)))
-            on_batch(len(targets))
-        for _ in range(len(parts), math.ceil(most / batch_size)):
-            on_batch(0)
-    finally:
-        model.train(was_training)
-    columns = [torch.cat(column).cpu().numpy() for column in zip(*parts, strict=True)]
+    for images, labels in seen(own, engine.preprocess, batch_size):
+        logits, targets = torch.from_numpy(engine.logits(images)), torch.from_numpy(labels)
+        parts.append((targets, *outcomes(logits, targets)))
+        on_batch(len(targets))
+    for _ in range(len(parts), math.ceil(most / batch_size)):
+        on_batch(0)
+    columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
     return Evaluation(logits.shape[1], *(in_turns(sharers.gather(column, most)) for column in columns))
 
 

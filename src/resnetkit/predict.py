@@ -8,15 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from resnetkit.data.decode import decode
 from resnetkit.data.photos import ENDINGS, is_image
-from resnetkit.data.resize import view
-from resnetkit.data.seen import view_of
+from resnetkit.data.resize import view, view_of
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import Engine, softmax
 from resnetkit.errors import BadImage, BadRequest
 
 STDIN = "-"
@@ -71,46 +69,31 @@ def read_pixels(file: str, preprocess: Preprocess) -> NDArray[np.uint8]:
     return view(decode(data, file), **view_of(preprocess))
 
 
-def predict(
-    model: nn.Module,
-    files: Iterable[str],
-    *,
-    preprocess: Preprocess,
-    top_k: int = 5,
-    device: torch.device | None = None,  # CPU
-) -> Iterator[Prediction | Unreadable]:
+def predict(engine: Engine, files: Iterable[str], *, top_k: int = 5) -> Iterator[Prediction | Unreadable]:
     """Yield the outcome for each file, in order; one that cannot be read does not stop the rest."""
-    model = model.to(device or torch.device("cpu")).eval()
     waiting: list[tuple[str, NDArray[np.uint8] | str]] = []
     for file in files:
         try:
-            waiting.append((file, read_pixels(file, preprocess)))
+            waiting.append((file, read_pixels(file, engine.preprocess)))
         except BadImage as error:
             waiting.append((file, "; ".join((error.what.removeprefix(f"{file}: "), *error.details))))
         if len(waiting) == BATCH_SIZE:
-            yield from predict_batch(model, waiting, preprocess, top_k, device)
+            yield from predict_batch(engine, waiting, top_k)
             waiting = []
     if waiting:
-        yield from predict_batch(model, waiting, preprocess, top_k, device)
+        yield from predict_batch(engine, waiting, top_k)
 
 
-@torch.inference_mode()
 def predict_batch(
-    model: nn.Module,
-    waiting: list[tuple[str, NDArray[np.uint8] | str]],
-    preprocess: Preprocess,
-    top_k: int,
-    device: torch.device | None,
+    engine: Engine, waiting: list[tuple[str, NDArray[np.uint8] | str]], top_k: int
 ) -> list[Prediction | Unreadable]:
     """Predict the readable ones of a batch of files in one forward pass."""
     pixels = [item for _, item in waiting if not isinstance(item, str)]
     rows: Iterator[Prediction | Unreadable] = iter(())
     if pixels:
-        images = torch.from_numpy(np.stack(pixels)).to(device or torch.device("cpu"))  # uint8 [N, H, W, 3]
-        probs, classes = (
-            model(preprocess.normalize(images)).float().softmax(1).sort(dim=1, descending=True, stable=True)
-        )
+        probs = softmax(engine.logits(np.stack(pixels)))
+        classes = np.argsort(-probs, axis=1, kind="stable")[:, :top_k]  # of equal ones the first
         readable = [file for file, item in waiting if not isinstance(item, str)]
-        columns = zip(readable, classes[:, :top_k].tolist(), probs[:, :top_k].tolist(), strict=True)
+        columns = zip(readable, classes.tolist(), np.take_along_axis(probs, classes, 1).tolist(), strict=True)
         rows = (Prediction(file, tuple(best), tuple(chances)) for file, best, chances in columns)
     return [Unreadable(file, item) if isinstance(item, str) else next(rows) for file, item in waiting]

@@ -14,12 +14,12 @@ from rich.table import Table
 
 from resnetkit import checkpoint
 from resnetkit.batch_plan import BatchPlan
+from resnetkit.classifier import Classifier
 from resnetkit.conversion import Conversion
 from resnetkit.data_page import DataFacts
 from resnetkit.doctor import across_of, copy_counts
 from resnetkit.evaluate import Evaluation
 from resnetkit.forecast import Forecast
-from resnetkit.load import LoadedModel
 from resnetkit.plan import Plan
 from resnetkit.predict import Prediction
 from resnetkit.verify import Check
@@ -149,7 +149,7 @@ def print_run(run: Path, top1: float) -> None:
     OUT.print(f"report {run / checkpoint.REPORT}")
 
 
-def print_evaluation(loaded: LoadedModel, data: str, class_names: Sequence[str], outcome: Evaluation) -> None:
+def print_evaluation(loaded: Classifier, data: str, class_names: Sequence[str], outcome: Evaluation) -> None:
     """Print the figures, a table of classes and the confusion matrix."""
     found = outcome.to_json(class_names)
     print_origin(loaded, OUT)
@@ -178,9 +178,9 @@ def percent(share: float | None) -> str:
     return "" if share is None else f"{100 * share:.2f} %"
 
 
-def print_origin(loaded: LoadedModel, console: Console) -> None:
+def print_origin(loaded: Classifier, console: Console) -> None:
     """Print what was loaded, and what was assumed for it."""
-    console.print(loaded.origin)
+    console.print(f"{loaded.origin}; engine {loaded.engine.name}")
     for assumption in loaded.assumptions:
         console.print(f"assumed: {assumption}")
 

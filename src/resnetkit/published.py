@@ -21,11 +21,11 @@ import numpy as np
 from resnetkit.data.download import download
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest, DamagedFile, ResnetkitError, SourceError, did_you_mean
-from resnetkit.home import home, locked
+from resnetkit.home import file_sha256, home, locked
 from resnetkit.published_tables import DEFAULTS, LICENCES, TIMM_WEIGHTS, TORCH, TORCHVISION
 from resnetkit.recipe import Normalize, Recipe, ResizeFamily
 from resnetkit.recipes import RECIPES
-from resnetkit.weights_file import IMAGENET_MEAN, IMAGENET_STD, file_sha256
+from resnetkit.weights_file import IMAGENET_MEAN, IMAGENET_STD
 from resnetkit.zoo import ZOO, ZooEntry
 
 MIRROR = "RESNETKIT_MIRROR"

@@ -8,6 +8,7 @@ from statistics import median
 from typing import Any
 
 FASTER = 0.97  # of the seconds before, at most, where a setting is kept
+SAME_TIME = 0.25  # by how much times may differ that count as the same: rates of a machine vary
 EXACT = 1e-9  # largest difference of what follows from numbers beside it
 
 
@@ -103,6 +104,16 @@ def planted_are_found(said: Mapping[str, Any]) -> bool:
     )
 
 
+def fine_tuning_pays(said: Mapping[str, Any]) -> bool:
+    """Say whether fine-tuned nets are better than nets from scratch, by their counts, within about the same time."""
+    outcomes = [each[start] for each in said["finetuned"].values() for start in ("from_weights", "from_scratch")]
+    return all(abs(each["correct"] / each["images"] - each["top1"]) <= EXACT for each in outcomes) and all(
+        each["from_weights"]["top1"] > each["from_scratch"]["top1"]
+        and abs(each["from_scratch"]["seconds"] / each["seconds_of_the_whole_command"] - 1) <= SAME_TIME
+        for each in said["finetuned"].values()
+    )
+
+
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -118,6 +129,7 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "failed": none_failed,
     "tried": choices_follow,
     "input_goals": input_is_fed,
+    "finetuned": fine_tuning_pays,
     "copies": planted_are_found,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,

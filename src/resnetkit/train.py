@@ -23,6 +23,7 @@ from resnetkit import checkpoint
 from resnetkit.assemble import Best, Training, assemble
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
+from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
 from resnetkit.evaluate import Evaluation, evaluate
 from resnetkit.feed import Dataset
@@ -233,14 +234,8 @@ def evaluate_kept(
         seed_forward(training.recipe.seed, done, 0)
         sum_up = processes.sum if processes.size > 1 else None
         take_precise_statistics(training.kept_model, recent_images(training, done), sum_up)
-    return evaluate(
-        training.kept_model,
-        split,
-        preprocess=training.feed.preprocess,
-        device=training.device,
-        on_batch=on_batch,
-        processes=processes,
-    )
+    engine = TorchEngine(training.kept_model, training.feed.preprocess, training.device)
+    return evaluate(engine, split, on_batch=on_batch, processes=processes)
 
 
 def recent_images(training: Training, done: int) -> Iterator[Tensor]:

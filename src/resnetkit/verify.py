@@ -17,15 +17,15 @@ from resnetkit import checkpoint
 from resnetkit.data.opening import EvaluationData, open_evaluation_data
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
+from resnetkit.engines.of_torch import on_device
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 from resnetkit.evaluate import class_row, evaluate
-from resnetkit.home import read_json
+from resnetkit.home import file_sha256, read_json
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.metrics import wilson_interval
 from resnetkit.published import PUBLISHED, kept_file, of_page
 from resnetkit.recipes import RECIPES
 from resnetkit.statements import EXACT, STATEMENTS
-from resnetkit.weights_file import file_sha256
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
@@ -223,8 +223,7 @@ def check_accuracy(
         reason = f"the images have {len(data.class_names)} classes, the net {len(loaded.class_names)}"
         yield unchecked(subject, "accuracy", claims.get("top1"), reason)
         return
-    model = loaded.model.to(machine.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    outcome = evaluate(model, data.split, preprocess=loaded.preprocess, device=machine.device)
+    outcome = evaluate(on_device(loaded.model, loaded.preprocess, machine.device), data.split)
     images = max(IMAGES_TOLERANCE * outcome.images, 1) + EXACT
     found = {"images": outcome.images, "correct": outcome.correct, "top1": outcome.top1, "top5": outcome.top5,
              "loss": outcome.loss}  # fmt: skip

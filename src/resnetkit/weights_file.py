@@ -6,7 +6,6 @@ recognised from the file alone, and what it cannot tell takes a default that is 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from resnetkit import checkpoint
 from resnetkit.data import imagenet
 from resnetkit.data.transforms import Preprocess, preprocess_from_json
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
+from resnetkit.home import file_sha256
 from resnetkit.layouts.contents import Constants, ForeignWeights, from_foreign, refuse_odd_names
 from resnetkit.layouts.folders import ModelFolder, is_model_folder, read_model_folder
 from resnetkit.layouts.recognise import check_fit, recognise
@@ -307,12 +307,6 @@ def known_classes(num_classes: int) -> tuple[str, ...]:
 def are_placeholders(class_names: tuple[str, ...]) -> bool:
     """Tell whether class names are only numbers that stand for names nobody gave."""
     return class_names == tuple(f"class {index}" for index in range(len(class_names)))
-
-
-def file_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def metadata_of(

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from resnetkit.data.resize import view
-from resnetkit.data.seen import seen, view_of
+from resnetkit.data.resize import view, view_of
+from resnetkit.data.seen import seen
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
 

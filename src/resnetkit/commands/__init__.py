@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from resnetkit.commands.data import data
 from resnetkit.commands.doctor import doctor
+from resnetkit.commands.export import export
 from resnetkit.commands.finetune import finetune
 from resnetkit.commands.plan import plan
 from resnetkit.commands.show import show, zoo
@@ -16,7 +17,22 @@ from resnetkit.commands.weights import convert, push
 
 COMMANDS: dict[str, Callable[..., int]] = {
     function.__name__: function
-    for function in (zoo, show, plan, data, doctor, train, finetune, evaluate, verify, predict, convert, push, report)
+    for function in (
+        zoo,
+        show,
+        plan,
+        data,
+        doctor,
+        train,
+        finetune,
+        evaluate,
+        verify,
+        predict,
+        convert,
+        export,
+        push,
+        report,
+    )
 }
 
 __all__ = ["COMMANDS"]

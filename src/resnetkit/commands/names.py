@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from resnetkit.classifier import Classifier
 from resnetkit.data import imagenet
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import DATASETS, Split
 from resnetkit.errors import BadRequest
 from resnetkit.layouts.recognise import shorten
-from resnetkit.load import LoadedModel
 from resnetkit.weights_file import are_placeholders
 
 
@@ -30,13 +30,13 @@ def read_class_names(given: str) -> tuple[str, ...]:
 
 
 def fitting(
-    loaded: LoadedModel, split: Split | PhotoSplit, folder_names: Sequence[str], data: str
+    loaded: Classifier, split: Split | PhotoSplit, folder_names: Sequence[str], data: str
 ) -> tuple[Split | PhotoSplit, str | None]:
     """Return the images with the labels of the model's classes, and what was assumed for that.
 
     All that does not fit is told in one refusal.
     """
-    arch, matched = loaded.model.arch, None
+    matched, count = None, len(loaded.class_names)
     problems = []
     if are_same(tuple(folder_names), loaded.class_names):
         pass
@@ -51,14 +51,14 @@ def fitting(
             ]
         else:
             split = split.relabelled(numbers)
-    elif arch.num_classes != len(folder_names):
-        problems.append(f"it has {arch.num_classes} classes, the data {len(folder_names)}")
+    elif count != len(folder_names):
+        problems.append(f"it has {count} classes, the data {len(folder_names)}")
     elif isinstance(split, PhotoSplit):
         matched = "class folders in the order of their names, the weights name no classes (--class-names)"
-    if arch.in_channels != 3:
-        problems.append(f"it has {arch.in_channels} channels, the data 3")
-    if isinstance(split, Split) and loaded.preprocess.image_size != split.images.shape[1]:
-        sides = f"{loaded.preprocess.image_size} pixels a side, the data {split.images.shape[1]}"
+    if loaded.channels != 3:
+        problems.append(f"it has {loaded.channels} channels, the data 3")
+    if isinstance(split, Split) and loaded.engine.preprocess.image_size != split.images.shape[1]:
+        sides = f"{loaded.engine.preprocess.image_size} pixels a side, the data {split.images.shape[1]}"
         problems.append(f"it has {sides}")
     if problems:
         raise BadRequest(f"the model does not fit {data}", *problems, loaded.origin)

@@ -12,9 +12,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from rich.console import Console
 
+from resnetkit.classifier import open_classifier
 from resnetkit.commands.device import choose_device
 from resnetkit.commands.names import fitting, read_class_names
 from resnetkit.data.opening import open_evaluation_data, refuse_unknown
@@ -24,7 +24,6 @@ from resnetkit.evaluate import Evaluation
 from resnetkit.evaluate import evaluate as evaluate_model
 from resnetkit.home import atomic_write
 from resnetkit.journal import warn
-from resnetkit.load import load_model
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import Unreadable, find_images
 from resnetkit.predict import predict as predict_files
@@ -55,8 +54,9 @@ def evaluate(
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
-    loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
-    trained_on = (loaded.about["data"] or {}).get("sha256")
+    loaded = open_classifier(model, where, mean=mean, std=std, class_names=names, plain=plain,
+                             stride_style=stride_style, raw=raw)  # fmt: skip
+    trained_on = (loaded.about.get("data") or {}).get("sha256")
     given = open_evaluation_data(data, trained_on=trained_on, quarantine=quarantine)
     split, matched = fitting(loaded, given.split, given.class_names, data)
     if matched:
@@ -70,21 +70,15 @@ def evaluate(
             warn(note)
         started = time.perf_counter()
         with StepProgress("evaluate", len(split), shown=processes.is_first) as progress:
-            outcome = evaluate_model(
-                loaded.model.to(where, memory_format=torch.channels_last),  # type: ignore[call-overload]
-                split,
-                preprocess=loaded.preprocess,
-                device=where,
-                on_batch=progress.count_images,
-                processes=processes,
-            )
+            outcome = evaluate_model(loaded.engine, split, on_batch=progress.count_images, processes=processes)
         seconds = time.perf_counter() - started
     if not processes.is_first:
         return 0
     placeholders = are_placeholders(loaded.class_names) and isinstance(split, Split)
     names = given.class_names if placeholders else loaded.class_names
     if as_json:
-        facts = {"model": loaded.origin, "assumed": loaded.assumptions, "weights_sha256": loaded.sha256,
+        facts = {"model": loaded.origin, "engine": loaded.engine.name, "assumed": loaded.assumptions,
+                 "weights_sha256": loaded.sha256,
                  "data": {"name": data, "split": "test", "sha256": given.sha256}, "seconds": seconds}  # fmt: skip
         print(json.dumps(outcome.to_json(names) | facts | {"provenance": provenance()}, indent=1))
     else:
@@ -123,14 +117,15 @@ def predict(
     where = choose_device(device)
     files = find_images(images)
     chosen = read_class_names(class_names) if class_names else None
-    loaded = load_model(model, mean=mean, std=std, class_names=chosen, plain=plain, stride_style=stride_style, raw=raw)
-    if loaded.model.arch.in_channels != 3:
-        raise BadRequest(f"images have 3 channels, the model takes {loaded.model.arch.in_channels}", loaded.origin)
+    loaded = open_classifier(model, where, mean=mean, std=std, class_names=chosen, plain=plain,
+                             stride_style=stride_style, raw=raw)  # fmt: skip
+    if loaded.channels != 3:
+        raise BadRequest(f"images have 3 channels, the model takes {loaded.channels}", loaded.origin)
     names = loaded.class_names
     print_origin(loaded, Console(stderr=True, soft_wrap=True, highlight=False, markup=False))
     width = max(map(len, files))
     unreadable = 0
-    for outcome in predict_files(loaded.model, files, preprocess=loaded.preprocess, top_k=top, device=where):
+    for outcome in predict_files(loaded.engine, files, top_k=top):
         if isinstance(outcome, Unreadable):
             unreadable += 1
             print(f"error: {outcome.file}: {outcome.reason}", file=sys.stderr)

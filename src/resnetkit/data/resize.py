@@ -8,13 +8,17 @@ arithmetic (modules/imgproc/src/resize.cpp, versions 4.5 to 5.0) is written out 
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, TypedDict
+
 import numpy as np
-import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 
+from resnetkit.data.transforms import Preprocess
 from resnetkit.recipe import ResizeFamily
+
+if TYPE_CHECKING:
+    import torch
 
 Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 
@@ -70,6 +74,25 @@ def view(
     return centre_crop(resize_short(middle_of_strip(pixels), side, family), crop_size)
 
 
+class ViewArguments(TypedDict):
+    """How an image is resized and cropped."""
+
+    resize_size: int | None
+    crop_size: int
+    family: ResizeFamily
+    keep_ratio: bool
+
+
+def view_of(preprocess: Preprocess) -> ViewArguments:
+    """Return the arguments of `view` and its kin that a preprocessing means."""
+    return {
+        "resize_size": preprocess.resize_size,
+        "crop_size": preprocess.image_size,
+        "family": preprocess.family,
+        "keep_ratio": preprocess.keep_ratio,
+    }
+
+
 def middle_of_strip(pixels: Pixels) -> Pixels:
     """Cut a strip to the middle that the crop is taken from; resized whole, 1 x 100,000 pixels fill the memory."""
     longest = MAX_ASPECT * min(pixels.shape[:2])
@@ -79,6 +102,8 @@ def middle_of_strip(pixels: Pixels) -> Pixels:
 
 def resize_by_torch(pixels: Pixels, height: int, width: int) -> Pixels:
     """Resize uint8 [H, W, 3] with antialias by torch's arithmetic on bytes: that of Pillow, but for the last bit."""
+    import torch.nn.functional as F  # here and below: what Pillow resizes needs no torch
+
     image = tensor_of(pixels)[None].permute(0, 3, 1, 2)  # [1, 3, H, W], channels last, and so is the result
     resized = F.interpolate(image, (height, width), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
@@ -91,6 +116,8 @@ def mirrored(pixels: Pixels) -> Pixels:
 
 def tensor_of(pixels: Pixels) -> torch.Tensor:
     """Return pixels as a tensor; those that may not be written, as of a mapped file, are copied."""
+    import torch
+
     whole = np.ascontiguousarray(pixels)
     return torch.from_numpy(whole if whole.flags.writeable else whole.copy())
 

@@ -3,41 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.photo_loader import to_arrays, view_batches
 from resnetkit.data.photos import PhotoSplit
+from resnetkit.data.resize import view_of
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
-from resnetkit.recipe import ResizeFamily
 
 Seen = Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]  # images [N, side, side, 3] and labels [N]
 
 
-class ViewArguments(TypedDict):
-    """How an image is resized and cropped."""
-
-    resize_size: int | None
-    crop_size: int
-    family: ResizeFamily
-    keep_ratio: bool
-
-
 SMALL = 64  # pixels a side
 LARGE_BATCH, SMALL_BATCH = 200, 32  # images: of small ones many, or the calls cost more than the arithmetic
-
-
-def view_of(preprocess: Preprocess) -> ViewArguments:
-    """Return the arguments of `resize.view` and its kin that a preprocessing means."""
-    return {
-        "resize_size": preprocess.resize_size,
-        "crop_size": preprocess.image_size,
-        "family": preprocess.family,
-        "keep_ratio": preprocess.keep_ratio,
-    }
 
 
 def batch_size_for(preprocess: Preprocess) -> int:

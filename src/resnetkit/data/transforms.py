@@ -8,16 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 import numpy as np
-import torch
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from torch import Tensor
 
 from resnetkit.errors import DamagedFile
 from resnetkit.recipe import ResizeFamily
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Images = NDArray[Any]  # [N, H, W, C], uint8 or float32
 Draws = NDArray[Any]  # one row an image
@@ -97,6 +98,8 @@ class Preprocess:
 
     def normalize(self, images: Tensor) -> Tensor:
         """Turn uint8 images [N, H, W, C] into the model's float32 input [N, C, H, W], channels last in memory."""
+        import torch  # here: an exported model, which does this itself, is used without torch
+
         shape = images.shape[1:]
         # As long as an image: operations on rows of three numbers take four times as long.
         mean, std = (

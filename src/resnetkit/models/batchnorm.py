@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 from torch.optim.swa_utils import update_bn
 
 SMALLEST_DEVIATION = 1e-6  # of a convolution's outputs; a channel that is always the same has none
@@ -101,26 +102,13 @@ def unfold(model: nn.Module, images: Tensor) -> None:
     any usual rate makes it diverge.  Each convolution before a norm is divided by the deviation of its outputs on
     `images` [N, C, H, W], its norm takes their mean and variance, and its weight and bias make up for both.
     """
-    makers: dict[int, nn.Conv2d] = {}  # of outputs, by their address
     found: dict[nn.BatchNorm2d, tuple[nn.Conv2d, Tensor, Tensor]] = {}
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        if isinstance(module, nn.Conv2d):
-            makers[output.data_ptr()] = module
-        elif isinstance(module, nn.BatchNorm2d) and inputs[0].data_ptr() in makers:
-            values = inputs[0].double()
-            every = (0, 2, 3)
-            found[module] = makers[inputs[0].data_ptr()], values.mean(every), values.std(every)
+    def note(norm: nn.BatchNorm2d, conv: nn.Conv2d, outputs: Tensor) -> None:
+        values, every = outputs.double(), (0, 2, 3)
+        found[norm] = conv, values.mean(every), values.std(every)
 
-    handles = [module.register_forward_hook(note) for module in model.modules()
-               if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]  # fmt: skip
-    was_training = model.training
-    try:
-        model.eval()(images)
-    finally:
-        model.train(was_training)
-        for handle in handles:
-            handle.remove()
+    with_pairs(model, images, note)
     for norm, (conv, mean, deviation) in found.items():
         running_mean, running_var = values_of(norm)
         scale = deviation.clamp_min(SMALLEST_DEVIATION)
@@ -130,6 +118,42 @@ def unfold(model: nn.Module, images: Tensor) -> None:
         conv.weight.copy_(conv.weight.double() / scale[:, None, None, None])
         running_mean.copy_(mean / scale)
         running_var.fill_(1.0)
+
+
+def with_pairs(model: nn.Module, images: Tensor, note: Callable[[nn.BatchNorm2d, nn.Conv2d, Tensor], None]) -> None:
+    """Show a model images [N, C, H, W], and tell of each norm the convolution that its inputs come from, and these."""
+    makers: dict[int, nn.Conv2d] = {}  # of outputs, by their address
+
+    def hear(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        if isinstance(module, nn.Conv2d):
+            makers[output.data_ptr()] = module
+        elif isinstance(module, nn.BatchNorm2d) and inputs[0].data_ptr() in makers:
+            note(module, makers[inputs[0].data_ptr()], inputs[0])
+
+    handles = [module.register_forward_hook(hear) for module in model.modules()
+               if isinstance(module, nn.Conv2d | nn.BatchNorm2d)]  # fmt: skip
+    was_training = model.training
+    try:
+        model.eval()(images)
+    finally:
+        model.train(was_training)
+        for handle in handles:
+            handle.remove()
+
+
+@torch.no_grad()
+def fold(model: nn.Module, images: Tensor) -> None:
+    """Fold every norm of a model in eval mode into the convolution before it, which `images` [N, C, H, W] tell."""
+    pairs: dict[nn.BatchNorm2d, nn.Conv2d] = {}
+    with_pairs(model, images, lambda norm, conv, outputs: pairs.update({norm: conv}))
+    for norm, conv in pairs.items():
+        mean, variance = values_of(norm)
+        conv.weight, conv.bias = fuse_conv_bn_weights(conv.weight, conv.bias, mean, variance, norm.eps, norm.weight,
+                                                      norm.bias)  # fmt: skip
+    for parent in list(model.modules()):
+        for name, child in parent.named_children():
+            if child in pairs:
+                setattr(parent, name, nn.Identity())
 
 
 def take_precise_statistics(

@@ -1,0 +1,34 @@
+"""Engines: what turns images, as evaluation sees them, into logits, whichever library does the arithmetic.
+
+Nothing here imports torch, so that an exported model is used without it.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit.data.transforms import Preprocess
+
+
+class Engine(Protocol):
+    """A model that is ready to be asked."""
+
+    @property
+    def name(self) -> str:
+        """Say which library works, and with what numbers: "torch", "onnxruntime", "openvino, bfloat16"."""
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """Return how images are resized and cropped before `logits` gets them."""
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return probabilities [N, classes] of logits."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

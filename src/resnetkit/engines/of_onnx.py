@@ -1,0 +1,40 @@
+"""ONNX Runtime as an engine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit.data.transforms import Preprocess
+from resnetkit.provenance import cores_of_process
+
+LOGITS = "logits"
+
+
+@dataclass(frozen=True)
+class OnnxEngine:
+    """A session on the CPU, with a thread for each core of this process."""
+
+    session: Any
+    preprocess: Preprocess
+    name: str = "onnxruntime"
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
+        found: NDArray[np.float32] = self.session.run([LOGITS], {self.session.get_inputs()[0].name: images})[0]
+        return found
+
+
+def open_session(file: Path) -> Any:
+    """Open a file; raises what ONNX Runtime does for one that is damaged."""
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = cores_of_process()
+    options.log_severity_level = 3  # errors
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])

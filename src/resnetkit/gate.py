@@ -1,0 +1,142 @@
+"""The gate of an export: a model in another form answers like the model that it was made of, or is not written.
+
+Exporters have been silently wrong on ResNets (no accuracy at all, a batch that stays at one), and quantisation may
+cost more than is thought: what counts is what comes out, on real images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resnetkit.data.photos import PhotoSplit
+from resnetkit.data.seen import seen
+from resnetkit.data.spec import Split
+from resnetkit.engines import Engine
+from resnetkit.errors import BadRequest, GateFailed
+from resnetkit.metrics import wilson_interval
+
+BATCH_SIZES = (1, 2, 7, 32)  # that must give the same
+MANY = 2_000  # labelled images: of fewer, half a point of accuracy is noise, and agreement decides
+SAME = 1e-3  # largest difference of logits that count as the same, by the largest logit
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What an exported model may differ by."""
+
+    min_agreement: float = 0.95  # of top-1 with the model, as a fraction
+    max_drop: float = 0.005  # of top-1, as a fraction
+    exact: bool = True  # logits are the same but for rounding; False: it is quantised
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What came out."""
+
+    images: int
+    agree: int  # images whose top-1 is that of the model
+    correct: int | None  # None: the images have no labels
+    model_correct: int | None
+    largest_difference: float  # of a logit
+    largest_logit: float  # of the model
+    largest_batch_difference: float  # between an image alone and in a batch
+    decided_by: str  # "accuracy" or "agreement"
+    passed: bool
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON data, with fractions and their 95 % intervals."""
+        said = asdict(self) | {"agreement": self.agree / self.images,
+                               "agreement_interval": wilson_interval(self.agree, self.images)}  # fmt: skip
+        if self.correct is not None and self.model_correct is not None:
+            said |= {"top1": self.correct / self.images, "model_top1": self.model_correct / self.images,
+                     "top1_interval": wilson_interval(self.correct, self.images)}  # fmt: skip
+        return said
+
+
+def measure(
+    own: Engine,
+    model: Engine,
+    split: Split | PhotoSplit,
+    bounds: Bounds,
+    *,
+    labelled: bool = True,
+    on_batch: Callable[[int], None] = lambda count: None,
+) -> tuple[Figures, list[str]]:
+    """Compare an engine with the model it was made of on every image; returns the figures and what is out of bounds."""
+    if not len(split):
+        raise BadRequest("there are no images to compare on")
+    agree = correct = model_correct = 0
+    difference = largest = 0.0
+    first: NDArray[np.uint8] | None = None
+    for images, labels in seen(split, model.preprocess):
+        first = images if first is None else first
+        found, wanted = own.logits(images), model.logits(images)
+        if found.shape != wanted.shape:
+            raise GateFailed(f"{own.name} gives logits {list(found.shape)}, the model {list(wanted.shape)}")
+        own_best, best = found.argmax(1), wanted.argmax(1)
+        agree += int((own_best == best).sum())
+        correct, model_correct = correct + int((own_best == labels).sum()), model_correct + int((best == labels).sum())
+        difference = max(difference, largest_difference(found, wanted))
+        largest = max(largest, float(np.abs(wanted).max()))
+        on_batch(len(labels))
+    assert first is not None
+    apart = batch_difference(own, first)
+    by_accuracy = labelled and len(split) >= MANY
+    figures = Figures(
+        images=len(split), agree=agree, correct=correct if labelled else None,
+        model_correct=model_correct if labelled else None, largest_difference=difference, largest_logit=largest,
+        largest_batch_difference=apart, decided_by="accuracy" if by_accuracy else "agreement", passed=True)  # fmt: skip
+    problems = problems_of(figures, bounds)
+    return (Figures(**asdict(figures) | {"passed": not problems}), problems)
+
+
+def problems_of(figures: Figures, bounds: Bounds) -> list[str]:
+    """List what is out of bounds."""
+    found = []
+    same = SAME * figures.largest_logit
+    if bounds.exact and not figures.largest_difference <= same:
+        found.append(f"logits differ by up to {figures.largest_difference:.3g}, expected {same:.3g} or less")
+    if not figures.largest_batch_difference <= same:
+        found.append(f"an image alone and in a batch of {' or '.join(map(str, BATCH_SIZES[1:]))} differ by up to "
+                     f"{figures.largest_batch_difference:.3g}, expected {same:.3g} or less")  # fmt: skip
+    agreement = figures.agree / figures.images
+    if figures.decided_by == "agreement" and agreement < bounds.min_agreement:
+        low, high = wilson_interval(figures.agree, figures.images)
+        found.append(f"top-1 agrees on {100 * agreement:.2f} % of {figures.images:,} images ({100 * low:.2f} to "
+                     f"{100 * high:.2f} %), expected {100 * bounds.min_agreement:g} % or more")  # fmt: skip
+    if figures.decided_by == "accuracy" and figures.correct is not None and figures.model_correct is not None:
+        drop = (figures.model_correct - figures.correct) / figures.images
+        if drop > bounds.max_drop:
+            found.append(f"top-1 falls by {100 * drop:.2f} points on {figures.images:,} images, from "
+                         f"{figures.model_correct:,} to {figures.correct:,}, expected {100 * bounds.max_drop:g} or "
+                         "less")  # fmt: skip
+    return found
+
+
+def batch_difference(own: Engine, images: NDArray[np.uint8], sizes: Sequence[int] = BATCH_SIZES) -> float:
+    """Return the largest difference of a logit between images alone and in batches; GateFailed for a fixed batch."""
+    some = np.resize(images, (max(sizes), *images.shape[1:]))  # of fewer images some come twice
+    alone = np.concatenate([own.logits(some[place : place + 1]) for place in range(len(some))])
+    apart = 0.0
+    for size in sizes:
+        try:
+            found = own.logits(some[:size])
+        except Exception as error:
+            raise GateFailed(
+                f"{own.name} takes no batch of {size}", f"got {str(error).strip().splitlines()[0][:200]}"
+            ) from error
+        if len(found) != size:
+            raise GateFailed(f"{own.name} gives {len(found)} rows for a batch of {size}")
+        apart = max(apart, largest_difference(found, alone[:size]))
+    return apart
+
+
+def largest_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:
+    """Return the largest difference of two arrays; infinite where one has nan."""
+    apart = float(np.abs(found - wanted).max())
+    return apart if np.isfinite(apart) else float("inf")
