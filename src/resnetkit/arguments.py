@@ -163,6 +163,10 @@ def add_export(commands: Commands) -> Parser:
                         help="of top-1 with the model; decides for fewer than 2,000 images")  # fmt: skip
     parser.add_argument("--max-drop", type=share, default=0.005, metavar="SHARE",
                         help="of top-1, where more do (default: 0.005, half a point)")  # fmt: skip
+    parser.add_argument("--int8", action="store_true", help="quantise: a quarter of the size, several times as fast")
+    parser.add_argument("--calibration", metavar="DIR", help="images, or a data set's name, to quantise by")
+    parser.add_argument("--calibration-images", dest="images", type=positive, default=300, metavar="N",
+                        help="how many of them (default: 300)")  # fmt: skip
     parser.add_argument("--no-gate", action="store_true", help="write it unseen, and say so in it")
     return parser
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import logging
 import os
@@ -10,7 +11,7 @@ import secrets
 import shutil
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -26,6 +27,7 @@ from resnetkit.home import sync_folder
 from resnetkit.load import LoadedModel
 from resnetkit.models import ResNet, name_of
 from resnetkit.models.batchnorm import fold
+from resnetkit.quantize import Int8, quantize_onnx, quantize_openvino
 
 OPSET = 18  # of ONNX
 LIBRARIES: dict[Format, tuple[str, ...]] = {
@@ -53,7 +55,7 @@ class Deployed(nn.Module):
         assert isinstance(self.std, Tensor)
         inputs = ((images.to(torch.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
         last = self.model.features(inputs)[-1]
-        logits: Tensor = self.model.fc(self.model.avgpool(last).flatten(1))
+        logits: Tensor = self.model.fc(last.mean((2, 3)))
         return (logits, last) if self.has_map else logits
 
 
@@ -111,14 +113,14 @@ def keep(draft: Path, path: Path, form: Format) -> None:
     sync_folder(path.absolute().parent)
 
 
-def draft_of(loaded: LoadedModel, facts: Facts, draft: Path) -> Artefact:
+def draft_of(loaded: LoadedModel, facts: Facts, draft: Path, int8: Int8 | None = None) -> Artefact:
     """Write an artefact, and open it as a user will."""
     module = Deployed(loaded.model, loaded.preprocess, facts.has_map).eval()
     size, channels = loaded.preprocess.image_size, loaded.model.arch.in_channels
     example = torch.zeros(2, size, size, channels, dtype=torch.uint8)  # of one image, the batch would stay at one
     with quiet():
-        WRITERS[facts.format](module, example, draft)
-    write_facts(draft, facts)
+        WRITERS[facts.format](module, example, draft, int8)
+    write_facts(draft, replace(facts, quantized=int8.to_json() if int8 else None))
     return open_artefact(draft)
 
 
@@ -134,19 +136,15 @@ def gated(artefact: Artefact, gate: dict[str, Any] | None) -> Facts:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep to itself what exporters tell of their own insides."""
-    names = ("torch.onnx", "torch.export", "onnxscript", "onnx_ir")
-    loggers = [logging.getLogger(name) for name in names]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Keep to itself what exporters and quantisers tell of their own insides: logs, warnings, progress bars."""
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 # --- the formats ---
@@ -172,13 +170,18 @@ def onnx_model(module: nn.Module, example: Tensor) -> Any:
     return model
 
 
-def write_onnx(module: nn.Module, example: Tensor, path: Path) -> None:
+def write_onnx(module: nn.Module, example: Tensor, path: Path, int8: Int8 | None) -> None:
     """Write an ONNX file."""
     import onnx
 
     model = onnx_model(module, example)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+    if int8:
+        whole = path.with_name(f"float-{path.name}")
+        path.replace(whole)
+        quantize_onnx(whole, path, int8.calibration, int8.places)
+        whole.unlink()
 
 
 def stamp_onnx(path: Path, text: str) -> None:
@@ -191,16 +194,25 @@ def stamp_onnx(path: Path, text: str) -> None:
     onnx.save(model, path)
 
 
-def write_openvino(module: nn.Module, example: Tensor, path: Path) -> None:
+def write_openvino(module: nn.Module, example: Tensor, path: Path, int8: Int8 | None) -> None:
     """Write OpenVINO's pair of files, by way of ONNX."""
     import onnx
     import openvino
+    from openvino.passes import ConstantFolding, Manager
 
     from resnetkit.engines.of_openvino import read_model
 
     passing = path.with_suffix(".onnx")
     onnx.save(onnx_model(module, example), passing)
-    openvino.save_model(read_model(passing), path, compress_to_fp16=False)
+    model = read_model(passing)
+    folding = Manager()
+    folding.register_pass(
+        ConstantFolding()
+    )  # shapes of biases, which are computed as they are read, hide what they are
+    folding.run_passes(model)
+    if int8:
+        model = quantize_openvino(model, int8.calibration, int8.places)
+    openvino.save_model(model, path, compress_to_fp16=False)
     passing.unlink()
 
 
@@ -218,8 +230,9 @@ def stamp_openvino(path: Path, text: str) -> None:
         own.replace(target)
 
 
-def write_program(module: nn.Module, example: Tensor, path: Path) -> None:
+def write_program(module: nn.Module, example: Tensor, path: Path, int8: Int8 | None) -> None:
     """Write a program of torch.export, without the images that it was traced by."""
+    assert int8 is None, "torch-export is float only"
     program = torch.export.export(module, (example,), dynamic_shapes=batch_of_any_size())
     program.example_inputs = None
     for node in program.graph.nodes:  # what it tells of this machine's files
@@ -233,7 +246,7 @@ def stamp_program(path: Path, text: str) -> None:
     torch.export.save(torch.export.load(path), path, extra_files={f"{KEY}.json": text})
 
 
-WRITERS: dict[Format, Callable[[nn.Module, Tensor, Path], None]] = {
+WRITERS: dict[Format, Callable[[nn.Module, Tensor, Path, Int8 | None], None]] = {
     "onnx": write_onnx,
     "openvino": write_openvino,
     "torch-export": write_program,

@@ -44,6 +44,7 @@ MOST_EPOCHS = 2.0  # of more
 SMALL_SIZES = ((4_000, 160),)  # pixels a side for photos that are small, up to so many training images
 MANY_SMALL_SIZE = 128  # of more
 LR = 0.01
+MOST_WARMUP_STEPS = 100  # an epoch, or so many
 HEAD_LR_FACTOR = 0.001  # it is at its minimum already, where features of length 30 make any usual rate too large
 LONGEST_DECAY = 0.99  # of the average of the weights
 UNFOLD_IMAGES = 64  # that folded norms of the start get scales by
@@ -196,7 +197,7 @@ def recipe_for(
         microbatch_size=BATCH_SIZE,
         optim=Sgd(lr=LR, momentum=0.9, nesterov=True, weight_decay=1e-4, decay_norms_and_biases=False),
         schedule=Cosine(after_warmup=True),
-        warmup=Warmup("linear", 0.1, warmup_epochs=min(1.0, epochs / 4)),
+        warmup=Warmup("linear", 0.1, warmup_steps=min(MOST_WARMUP_STEPS, max(1, count // BATCH_SIZE))),
         total_epochs=epochs,
         preprocess=Normalize(tuple(map(float, mean)), tuple(map(float, preprocess.std))),
         view=View(resize_size=max(resize_size, size), crop_size=size, family=preprocess.family,

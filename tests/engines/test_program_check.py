@@ -29,7 +29,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("programs") / "net.pt2"
     preprocess = Preprocess(16, np.zeros(3, np.float32), np.ones(3, np.float32))
     module = Deployed(ResNet(find_architecture("resnet4_tiny")), preprocess, has_map=True).eval()
-    write_program(module, torch.zeros(2, 16, 16, 3, dtype=torch.uint8), path)
+    write_program(module, torch.zeros(2, 16, 16, 3, dtype=torch.uint8), path, None)
     return path
 
 

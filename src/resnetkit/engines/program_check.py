@@ -24,9 +24,9 @@ MEMBERS = re.compile(
 OPERATORS = {
     f"torch.ops.aten.{name}"
     for name in (
-        *("_assert_tensor_metadata.default", "adaptive_avg_pool2d.default", "add_.Tensor", "avg_pool2d.default"),
-        *("conv2d.default", "div.Tensor", "flatten.using_ints", "linear.default", "max_pool2d.default", "pad.default"),
-        *("permute.default", "relu_.default", "slice.Tensor", "sub.Tensor", "to.dtype"),
+        *("_assert_tensor_metadata.default", "add_.Tensor", "avg_pool2d.default"),
+        *("conv2d.default", "div.Tensor", "linear.default", "max_pool2d.default", "pad.default"),
+        *("mean.dim", "permute.default", "relu_.default", "slice.Tensor", "sub.Tensor", "to.dtype"),
     )
 }
 SIZE = re.compile(r"Symbol\('s\d+', positive=True, integer=True\)")  # of the batch
