@@ -139,6 +139,7 @@ CHANGES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("input.json", ("ways", "resnetkit, folder", "times_reference"), 1.7),
     ("input.json", ("cifar", "share"), 0.04),
     ("doctor.json", ("copies", "recall", "resized", "found"), 400),
+    ("workers.json", ("workers", "2 threads", "images_per_second"), 1.0),
     ("finetune.json", ("finetuned", "small", "from_weights", "correct"), 100),
     ("speed-auto.json", ("tried", "resnet20", "trials", 1, "seconds"), 0.05),
     ("train-speed.json", ("resnet20", "loop_over_bare"), 0.5),

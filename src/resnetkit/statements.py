@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 FASTER = 0.97  # of the seconds before, at most, where a setting is kept
-SAME_TIME = 0.25  # by how much times may differ that count as the same: rates of a machine vary
+LEAST_TIME = 0.9  # of another's, that counts as no less: rates of a machine vary
 EXACT = 1e-9  # largest difference of what follows from numbers beside it
 
 
@@ -105,13 +105,20 @@ def planted_are_found(said: Mapping[str, Any]) -> bool:
 
 
 def fine_tuning_pays(said: Mapping[str, Any]) -> bool:
-    """Say whether fine-tuned nets are better than nets from scratch, by their counts, within about the same time."""
+    """Say whether fine-tuned nets are better, by their counts, than nets from scratch that had as much time."""
     outcomes = [each[start] for each in said["finetuned"].values() for start in ("from_weights", "from_scratch")]
     return all(abs(each["correct"] / each["images"] - each["top1"]) <= EXACT for each in outcomes) and all(
         each["from_weights"]["top1"] > each["from_scratch"]["top1"]
-        and abs(each["from_scratch"]["seconds"] / each["seconds_of_the_whole_command"] - 1) <= SAME_TIME
+        and each["from_scratch"]["seconds"] >= LEAST_TIME * each["seconds_of_the_whole_command"]
         for each in said["finetuned"].values()
     )
+
+
+def threads_serve(said: Mapping[str, Any]) -> bool:
+    """Say whether threads prepare photos no slower than as many processes, by the medians of the rounds."""
+    rates = {name: median(each["rounds"]) for name, each in said["workers"].items()}
+    told = all(abs(each["images_per_second"] - rates[name]) <= EXACT for name, each in said["workers"].items())
+    return told and rates[f"{said['cores']} threads"] >= FASTER * rates[f"{said['cores']} processes"]
 
 
 def none_failed(said: Mapping[str, Any]) -> bool:
@@ -130,6 +137,7 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "tried": choices_follow,
     "input_goals": input_is_fed,
     "finetuned": fine_tuning_pays,
+    "workers": threads_serve,
     "copies": planted_are_found,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
