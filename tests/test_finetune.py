@@ -186,6 +186,8 @@ def test_what_does_not_go_together_is_refused_at_once(
         "expected 3 or more",
     ):
         assert said in error
+    assert main(["finetune", "nowhere", "--model", "nothing"]) == 2
+    assert "no such folder or list: nowhere" in capsys.readouterr().err
     make(home / "photos", dict.fromkeys(COLOURS, 1))
     assert main(["finetune", "photos", "--model", str(start), "--out", "run"]) == 2
     assert "no photos for val" in capsys.readouterr().err

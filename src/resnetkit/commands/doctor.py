@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -53,7 +54,9 @@ def doctor(
         OUT.print(f"page {folder / PAGE}\nfindings {folder / FINDINGS}")
         OUT.print(f"quarantine list {folder / QUARANTINE}: {len(quarantine):,} photos")
         if quarantine:
-            OUT.print(f"next: resnetkit finetune {place} --quarantine {folder / QUARANTINE}")
+            OUT.print(
+                f"next: resnetkit finetune {shlex.quote(place)} --quarantine {shlex.quote(str(folder / QUARANTINE))}"
+            )
     return 0
 
 

@@ -113,6 +113,8 @@ def refuse_odd(place: str, split: str | None, new_split: bool, folds: int | None
         problems.append(
             f"{place} is no folder of photos; next: resnetkit train RECIPE --data {place} --init-from MODEL"
         )
+    elif not Path(place).exists():
+        problems.append(f"no such folder or list: {place}")
     if split and new_split:
         problems.append("--split and --new-split: expected one of them")
     if split and not Path(split).is_file():
