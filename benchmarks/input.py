@@ -32,8 +32,7 @@ import torch
 from PIL import Image
 
 from resnetkit.assemble import assemble
-from resnetkit.classifier import classifier_of
-from resnetkit.commands.names import fitting
+from resnetkit.classifier import classifier_of, fitting
 from resnetkit.data.opening import open_data
 from resnetkit.data.packing import Packing, pack
 from resnetkit.data.packs import read_packed

@@ -18,9 +18,8 @@ from PIL import Image
 
 from resnetkit import checkpoint, conversion
 from resnetkit.arguments import build_parser
-from resnetkit.classifier import classifier_of
+from resnetkit.classifier import classifier_of, fitting
 from resnetkit.cli import main
-from resnetkit.commands.names import fitting
 from resnetkit.data import imagenet
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.transforms import Preprocess

@@ -21,7 +21,7 @@ from resnetkit.cli import main
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest, DamagedFile
-from resnetkit.export import Deployed, draft_of, facts_of, files_of
+from resnetkit.export import Deployed, draft_of, facts_of, files_of, write_facts
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.weights_file import ABOUT, metadata_of
@@ -144,13 +144,29 @@ def test_what_was_exported_is_a_model_like_any_other(
     assert outcomes[0]["engine"] == "torch" and outcomes[1]["engine"] == open_artefact(Path(own)).engine.name
     assert main(["predict", own, str(photos / "bée"), "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 12
+    assert main(["verify", own]) == 0
+    assert "0 failed, 0 not checked" in capsys.readouterr().out
+    artefact = open_artefact(Path(own))
+    write_facts(Path(own), replace(artefact.facts, gate=gate | {"correct": gate["correct"] + 3}))
+    assert main(["verify", own]) == 1
+    assert "correct: claimed" in capsys.readouterr().out
+
+
+def normalised(self: Deployed, images: torch.Tensor) -> torch.Tensor:
+    assert isinstance(self.mean, torch.Tensor)
+    assert isinstance(self.std, torch.Tensor)
+    return (images.to(torch.float32) / 255 - self.mean) / self.std
+
+
+def answered(self: Deployed, inputs: torch.Tensor) -> torch.Tensor:
+    logits: torch.Tensor = self.model.fc(self.model.features(inputs.permute(0, 3, 1, 2))[-1].mean((2, 3)))
+    return logits
 
 
 BREAKS = {
-    "the norm is forgotten": lambda self, images: self.model(images.to(torch.float32).permute(0, 3, 1, 2)),
-    "the batch is mixed up": lambda self, images: self.model(
-        ((images.to(torch.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2)) - 0.1 * images.shape[0],
-}  # fmt: skip
+    "the norm is forgotten": lambda self, images: answered(self, images.to(torch.float32)),
+    "the batch is mixed up": lambda self, images: answered(self, normalised(self, images)) - 0.1 * images.shape[0],
+}
 
 
 @pytest.mark.parametrize(

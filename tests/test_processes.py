@@ -196,7 +196,7 @@ def test_fine_tuning_by_two_processes_gives_the_weights_of_one(tmp_path: Path) -
     start = tmp_path / "start"
     train(start, 1)
     fine = (f"init_from={json.dumps(str(start))}", 'frozen_start={"kind": "FrozenStart"}', "batchnorm=running",
-            "head_lr_factor=0.1", "balance=class_weights",
+            "head_lr_factor=0.1", "optim.lr=0.01", "balance=class_weights",
             "drop_path_rate=0")  # fmt: skip
     train(tmp_path / "one", 1, *fine)
     train(tmp_path / "two", 2, *fine)

@@ -14,9 +14,12 @@ from typing import Any
 import torch
 
 from resnetkit import checkpoint
+from resnetkit.artefact import is_artefact, open_artefact
+from resnetkit.classifier import classifier_of_artefact, fitting
 from resnetkit.data.opening import EvaluationData, open_evaluation_data
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
+from resnetkit.engines import Engine
 from resnetkit.engines.of_torch import on_device
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 from resnetkit.evaluate import class_row, evaluate
@@ -29,6 +32,7 @@ from resnetkit.statements import EXACT, STATEMENTS
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
+INT8_TOLERANCE = 0.005  # of the images, where numbers are rounded to bytes
 IMAGES_TOLERANCE = 0.0002  # of the images: another machine's kernels round otherwise; one image at least
 LOSS_TOLERANCE = 1e-4  # of the loss
 NOT_REPEATED = {
@@ -100,7 +104,10 @@ def hashes_in(folder: Path) -> dict[str, Path]:
 
 
 def verify(name: str, machine: Machine) -> list[Check]:
-    """Check a net of the zoo, a run directory, a weights file of ours, or a results file; BadRequest for all else."""
+    """Check a net of the zoo, a run directory, a weights file of ours, an exported model, or a results file.
+
+    BadRequest for all else.
+    """
     path = Path(name)
     run = path.parent if path.name == checkpoint.WEIGHTS else path
     if run.is_dir() and (run / checkpoint.RECIPE).is_file():
@@ -109,6 +116,8 @@ def verify(name: str, machine: Machine) -> list[Check]:
         return whole(run.name, check_run(run, machine))
     if path.is_file() and path.suffix == ".json":
         return whole(path.name, check_result(path, machine))
+    if is_artefact(path):
+        return whole(path.name, check_artefact(path, machine))
     if path.is_file():
         return whole(path.name, check_file(path, machine))
     if name in ZOO:
@@ -205,6 +214,32 @@ def check_file(path: Path, machine: Machine) -> Iterator[Check]:
         yield from check_accuracy(subject, loaded, data, claims, machine)
 
 
+def check_artefact(path: Path, machine: Machine) -> Iterator[Check]:
+    """Check what an exported model says of its gate: that the figures follow from the counts, and are found again."""
+    artefact = open_artefact(path)
+    subject, gate = path.name, artefact.facts.gate
+    if gate is None:
+        yield unchecked(subject, "gate", None, "it was exported without one")
+        return
+    counts = {"agreement": "agree", "top1": "correct", "model_top1": "model_correct"}
+    for what, count in counts.items():
+        if gate.get(count) is not None:
+            yield compared(subject, f"gate, {what}", gate[what], gate[count] / gate["images"], EXACT)
+    data = machine.open_data(gate.get("data"))
+    if isinstance(data, str) or gate.get("correct") is None:
+        yield unchecked(subject, "accuracy", gate.get("top1"), data if isinstance(data, str) else "it claims none")
+        return
+    try:
+        split, _ = fitting(classifier_of_artefact(artefact), data.split, data.class_names, str(gate["data"]))
+    except BadRequest as error:
+        yield unchecked(subject, "accuracy", gate["top1"], "; ".join((error.what, *error.details)))
+        return
+    claims = {name: gate[name] for name in ("images", "correct", "top1")}
+    share = INT8_TOLERANCE if artefact.facts.quantized else IMAGES_TOLERANCE
+    own = replace(data, split=split, class_names=artefact.facts.class_names)
+    yield from check_figures(subject, artefact.engine, len(own.class_names), own, claims, share)
+
+
 def check_data(subject: str, said: Mapping[str, Any], data: EvaluationData) -> Iterator[Check]:
     """Check the hash of the data, which of a folder's test images alone is not known."""
     if data.sha256 is None:
@@ -218,13 +253,26 @@ def check_data(subject: str, said: Mapping[str, Any], data: EvaluationData) -> I
 def check_accuracy(
     subject: str, loaded: LoadedModel, data: EvaluationData, claims: Mapping[str, Any], machine: Machine
 ) -> Iterator[Check]:
-    """Evaluate, and compare each figure that is claimed."""
-    if len(data.class_names) != len(loaded.class_names):
-        reason = f"the images have {len(data.class_names)} classes, the net {len(loaded.class_names)}"
+    """Evaluate weights, and compare each figure that is claimed."""
+    engine = on_device(loaded.model, loaded.preprocess, machine.device)
+    yield from check_figures(subject, engine, len(loaded.class_names), data, claims)
+
+
+def check_figures(
+    subject: str,
+    engine: Engine,
+    num_classes: int,
+    data: EvaluationData,
+    claims: Mapping[str, Any],
+    share: float = IMAGES_TOLERANCE,  # of the images, by which counts may differ
+) -> Iterator[Check]:
+    """Evaluate an engine, and compare each figure that is claimed."""
+    if len(data.class_names) != num_classes:
+        reason = f"the images have {len(data.class_names)} classes, the net {num_classes}"
         yield unchecked(subject, "accuracy", claims.get("top1"), reason)
         return
-    outcome = evaluate(on_device(loaded.model, loaded.preprocess, machine.device), data.split)
-    images = max(IMAGES_TOLERANCE * outcome.images, 1) + EXACT
+    outcome = evaluate(engine, data.split)
+    images = max(share * outcome.images, 1) + EXACT
     found = {"images": outcome.images, "correct": outcome.correct, "top1": outcome.top1, "top5": outcome.top5,
              "loss": outcome.loss}  # fmt: skip
     tolerances = {"correct": images, "top1": images / outcome.images, "top5": images / outcome.images,

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 
 from resnetkit.artefact import ENDINGS, Facts, Format
-from resnetkit.classifier import classifier_of
-from resnetkit.commands.names import fitting, read_class_names
+from resnetkit.classifier import classifier_of, fitting
+from resnetkit.commands.names import read_class_names
 from resnetkit.data.opening import open_data, open_evaluation_data, refuse_unknown
 from resnetkit.data.spec import DATASETS
 from resnetkit.engines import Engine

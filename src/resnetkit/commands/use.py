@@ -14,9 +14,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from resnetkit.classifier import open_classifier
+from resnetkit.classifier import fitting, open_classifier
 from resnetkit.commands.device import choose_device
-from resnetkit.commands.names import fitting, read_class_names
+from resnetkit.commands.names import read_class_names
 from resnetkit.data.opening import open_evaluation_data, refuse_unknown
 from resnetkit.data.spec import Split
 from resnetkit.errors import BadRequest
