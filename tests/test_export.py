@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -191,9 +192,12 @@ def test_without_a_gate_it_says_so(weights: Path, tmp_path: Path, capsys: pytest
     assert open_artefact(target).facts.gate is None
 
 
-def test_an_exported_model_needs_no_torch(weights: Path, photos: Path, tmp_path: Path) -> None:
-    target = tmp_path / "net.onnx"
-    assert main(["export", str(weights), "--format", "onnx", "--data", str(photos), "--out", str(target)]) == 0
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_an_exported_model_needs_no_torch_and_reports_nothing(
+    form: Format, weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / f"net{ENDINGS[form]}"
+    assert main(["export", str(weights), "--format", form, "--data", str(photos), "--out", str(target)]) == 0
     script = f"""
 import sys
 sys.modules["torch"] = None  # not to be had
@@ -202,9 +206,14 @@ from resnetkit.artefact import open_artefact
 from resnetkit.predict import predict
 artefact = open_artefact(Path({str(target)!r}))
 (outcome,) = predict(artefact.engine, [{str(photos / "7" / "3.png")!r}], top_k=1)
+assert not sys.modules.get("openvino_telemetry")
 print(artefact.facts.class_names[outcome.classes[0]], outcome.probs[0])
 """
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    (tmp_path / "home").mkdir()
+    own = os.environ | {"HOME": str(tmp_path / "home")}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=own)
+    said = done.stdout.split()
+    assert list((tmp_path / "home").iterdir()) == []
     engine = TorchEngine(load_model(weights).model, PREPROCESS)
     (outcome,) = importlib.import_module("resnetkit.predict").predict(engine, [str(photos / "7" / "3.png")], top_k=1)
     assert " ".join(said[:-1]) == NAMES[outcome.classes[0]]

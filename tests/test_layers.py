@@ -44,6 +44,7 @@ GROUPS = (
     ("printing",),
     ("commands",),
     ("resnetkit",),  # the package itself: its public names, loaded when they are first used
+    ("parser",),
     ("arguments",),
     ("cli",),
     ("__main__",),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +61,17 @@ def test_calibration_images_are_spread_over_the_data() -> None:
     shown = found.images[:, 0, 0, 0].tolist()
     assert len(shown) == 8 and shown[-1] >= 35 and len(set(shown)) == 8
     assert [image.shape for image in found.one_by_one()] == [(1, 4, 4, 3)] * 8
+
+
+@pytest.mark.parametrize(("form", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
+def test_quantising_reports_nothing(form: str, ending: str, weights: Path, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    own = {name: value for name, value in os.environ.items() if "PYTEST" not in name} | {"HOME": str(tmp_path / "home")}
+    words = [sys.executable, "-m", "resnetkit", "export", str(weights), "--format", form, "--int8", "--no-gate",
+             "--calibration", str(photos), "--calibration-images", "4",
+             "--out", str(tmp_path / f"net.{ending}")]  # fmt: skip
+    subprocess.run(words, check=True, env=own, capture_output=True)
+    assert not [file for file in (tmp_path / "home").rglob("*") if file.name in ("intel", "Microsoft")]
 
 
 def test_numbers_of_nodes() -> None:

@@ -6,43 +6,27 @@ Nothing heavy is imported, so that help and refusals answer at once.
 from __future__ import annotations
 
 import argparse
-import re
-from typing import Any, NoReturn
 
 from resnetkit import __version__
-from resnetkit.errors import BadRequest, did_you_mean
+from resnetkit.parser import (
+    MODEL_HELP,
+    Commands,
+    Parser,
+    add_command,
+    add_debug,
+    add_device,
+    add_foreign,
+    add_json,
+    add_max_microbatch,
+    add_model,
+    add_overrides,
+    add_quarantine,
+    positive,
+    share,
+)
 from resnetkit.tracking import TRACKERS
 
-DEBUG = "--debug"
 USUAL_START = "torchvision/resnet18.IMAGENET1K_V1"  # of fine-tuning
-MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
-              "a folder of transformers or timm, or hf:OWNER/NAME")  # fmt: skip
-
-
-class Parser(argparse.ArgumentParser):
-    """A parser whose errors are BadRequests that offer the nearest command or option."""
-
-    def error(self, message: str) -> NoReturn:
-        """Refuse the arguments."""
-        if unknown := re.match(r"unrecognized arguments: (\S+)", message):
-            message = f"unknown option or argument {unknown[1]!r}{did_you_mean(unknown[1], self.all_options())}"
-        raise BadRequest(message, f"next: {self.prog} --help")
-
-    def _check_value(self, action: argparse.Action, value: object) -> None:
-        """Refuse a value that is none of an action's choices; argparse has no public place for it."""
-        known = [str(choice) for choice in action.choices or ()]
-        if known and value not in known:
-            name = action.metavar or "/".join(action.option_strings) or action.dest
-            near = did_you_mean(str(value), known)
-            self.error(f"{name}: expected one of {', '.join(known)}, got {value!r}{near}")
-
-    def all_options(self) -> list[str]:
-        """Return the option strings of this parser and of its commands, which report unknown ones to it."""
-        options = list(self._option_string_actions)
-        for action in self._actions:
-            for parser in (action.choices or {}).values() if isinstance(action.choices, dict) else ():
-                options += parser.all_options()
-        return options
 
 
 def build_parser() -> Parser:
@@ -60,20 +44,6 @@ def build_parser() -> Parser:
         command = add(commands)
         command.allow_abbrev = False
         add_debug(command, default=argparse.SUPPRESS)  # what was given before the command stays
-    return parser
-
-
-Commands = Any  # argparse keeps the type of add_subparsers to itself
-
-
-def add_debug(parser: Parser, default: Any) -> None:
-    """Add --debug."""
-    parser.add_argument(DEBUG, action="store_true", default=default, help="show the traceback of an error")
-
-
-def add_command(commands: Commands, name: str, text: str) -> Parser:
-    """Add one command; its first sentence is its line in the list."""
-    parser: Parser = commands.add_parser(name, help=text.partition(".")[0], description=text)
     return parser
 
 
@@ -150,7 +120,7 @@ def add_export(commands: Commands) -> Parser:
     """Export a model."""
     text = (
         "Write a model for another engine, with class names and preprocessing inside. It is compared with the model on "
-        "real images first, and written only if it answers alike; evaluate and predict take it like any model."
+        "real images first, and written only if it answers alike; evaluate, predict and verify take it."
     )
     parser = add_command(commands, "export", text)
     add_model(parser)
@@ -163,7 +133,7 @@ def add_export(commands: Commands) -> Parser:
                         help="of top-1 with the model; decides for fewer than 2,000 images")  # fmt: skip
     parser.add_argument("--max-drop", type=share, default=0.005, metavar="SHARE",
                         help="of top-1, where more do (default: 0.005, half a point)")  # fmt: skip
-    parser.add_argument("--int8", action="store_true", help="quantise: a quarter of the size, several times as fast")
+    parser.add_argument("--int8", action="store_true", help="quantise to bytes: about a quarter of the size")
     parser.add_argument("--calibration", metavar="DIR", help="images, or a data set's name, to quantise by")
     parser.add_argument("--calibration-images", dest="images", type=positive, default=300, metavar="N",
                         help="how many of them (default: 300)")  # fmt: skip
@@ -231,11 +201,6 @@ def add_doctor(commands: Commands) -> Parser:
     add_json(parser)
     add_device(parser)
     return parser
-
-
-def add_quarantine(parser: Parser) -> None:
-    """Add --quarantine."""
-    parser.add_argument("--quarantine", metavar="FILE", help="leave out the photos of this list, as doctor writes it")
 
 
 def add_train(commands: Commands) -> Parser:
@@ -354,47 +319,6 @@ def add_report(commands: Commands) -> Parser:
     return parser
 
 
-def add_model(parser: Parser) -> None:
-    """Add the model, and what a foreign file does not say."""
-    parser.add_argument("model", help=MODEL_HELP)
-    for name, what in (("--mean", "subtracted from"), ("--std", "which divides")):
-        parser.add_argument(name, type=float, nargs=3, metavar=("R", "G", "B"),
-                            help=f"one number a channel, {what} pixels in [0, 1]")  # fmt: skip
-    parser.add_argument("--class-names", metavar="NAME|FILE", help="for weights without names: cifar10, imagenet, "
-                        "or a file with a class a line")  # fmt: skip
-    add_foreign(parser)
-
-
-def add_foreign(parser: Parser) -> None:
-    """Add what tensors alone cannot tell of a foreign file."""
-    parser.add_argument("--plain", action="store_true", help="a foreign file's net has no shortcuts")
-    parser.add_argument("--stride-style", choices=("pytorch", "caffe"),
-                        help="where a foreign file's bottlenecks stride: 3x3 (default) or first 1x1")  # fmt: skip
-    parser.add_argument("--raw", action="store_true", help="the weights that were not averaged, of a file with both")
-
-
-def add_overrides(parser: Parser) -> None:
-    """Add the one way to change a recipe."""
-    parser.add_argument("--set", dest="overrides", action="extend", nargs="+", default=[], metavar="field.path=value",
-                        help="change the recipe, as in --set optim.lr=0.2 total_epochs=3; put it last")  # fmt: skip
-
-
-def add_max_microbatch(parser: Parser) -> None:
-    """Add --max-microbatch."""
-    parser.add_argument("--max-microbatch", type=positive, metavar="M",
-                        help="at most M images in a forward pass, where memory is short")  # fmt: skip
-
-
-def add_json(parser: Parser) -> None:
-    """Add --json."""
-    parser.add_argument("--json", dest="as_json", action="store_true", help="print JSON")
-
-
-def add_device(parser: Parser) -> None:
-    """Add --device."""
-    parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda where there is one)")
-
-
 COMMANDS = (
     add_zoo,
     add_show,
@@ -411,21 +335,3 @@ COMMANDS = (
     add_push,
     add_report,
 )
-
-
-def share(text: str) -> float:
-    """Read a number from 0 to 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
-    return number
-
-
-def positive(text: str) -> int:
-    """Read a whole number above 0."""
-    if not text.isdecimal() or int(text) == 0:
-        raise argparse.ArgumentTypeError(f"expected a whole number above 0, got {text!r}")
-    return int(text)

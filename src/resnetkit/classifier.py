@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 import torch
 
@@ -22,6 +22,17 @@ from resnetkit.models.resnet import StrideStyle
 from resnetkit.weights_file import are_placeholders
 
 
+class Said(TypedDict, total=False):
+    """What a user says of weights in place of, or beside, what they say: the options of `load_model`."""
+
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    class_names: Sequence[str] | None
+    plain: bool
+    stride_style: StrideStyle | None
+    raw: bool
+
+
 @dataclass(frozen=True)
 class Classifier:
     """An engine with the names of its classes, and what is known of its weights."""
@@ -35,26 +46,14 @@ class Classifier:
     about: dict[str, Any] = field(default_factory=dict)  # recipe, data, metrics, license, origin
 
 
-def open_classifier(
-    name: str,
-    device: torch.device,
-    *,
-    mean: Sequence[float] | None = None,
-    std: Sequence[float] | None = None,
-    class_names: Sequence[str] | None = None,
-    plain: bool = False,
-    stride_style: StrideStyle | None = None,
-    raw: bool = False,
-) -> Classifier:
-    """Open a model by its name; the arguments and errors are those of `load_model`.
+def open_classifier(name: str, device: torch.device, **said: Unpack[Said]) -> Classifier:
+    """Open a model by its name; what is said of it, and the errors, are those of `load_model`.
 
-    BadRequest for one of them, or another device than the CPU, beside an exported model: all of it is inside.
+    BadRequest for any of that, or another device than the CPU, beside an exported model: all of it is inside.
     """
     if not is_artefact(Path(name)):
-        return classifier_of(load_model(name, mean=mean, std=std, class_names=class_names, plain=plain,
-                                        stride_style=stride_style, raw=raw), device)  # fmt: skip
-    given = {"--mean": mean, "--std": std, "--class-names": class_names, "--plain": plain,
-             "--stride-style": stride_style, "--raw": raw}  # fmt: skip
+        return classifier_of(load_model(name, **said), device)
+    given = {f"--{option.replace('_', '-')}": value for option, value in said.items()}
     problems = [f"{option}: it has its own inside" for option, value in given.items() if value]
     if device.type != "cpu":
         problems.append(f"--device {device}: its engine runs on the CPU")

@@ -9,9 +9,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from resnetkit.arguments import DEBUG, build_parser
+from resnetkit.arguments import build_parser
 from resnetkit.errors import ResnetkitError
 from resnetkit.interrupt import Terminated, obey_sigterm
+from resnetkit.parser import DEBUG
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -115,6 +115,8 @@ def keep(draft: Path, path: Path, form: Format) -> None:
 
 def draft_of(loaded: LoadedModel, facts: Facts, draft: Path, int8: Int8 | None = None) -> Artefact:
     """Write an artefact, and open it as a user will."""
+    for file in files_of(draft, facts.format):  # of an attempt before; one that is still open keeps what it had
+        file.unlink(missing_ok=True)
     module = Deployed(loaded.model, loaded.preprocess, facts.has_map).eval()
     size, channels = loaded.preprocess.image_size, loaded.model.arch.in_channels
     example = torch.zeros(2, size, size, channels, dtype=torch.uint8)  # of one image, the batch would stay at one
@@ -127,11 +129,6 @@ def draft_of(loaded: LoadedModel, facts: Facts, draft: Path, int8: Int8 | None =
 def write_facts(path: Path, facts: Facts) -> None:
     """Put facts into an artefact, in place of those that it has."""
     STAMPS[facts.format](path, json.dumps(facts.to_json()))
-
-
-def gated(artefact: Artefact, gate: dict[str, Any] | None) -> Facts:
-    """Return an artefact's facts with the figures of its gate."""
-    return replace(artefact.facts, gate=gate)
 
 
 @contextmanager
@@ -197,18 +194,17 @@ def stamp_onnx(path: Path, text: str) -> None:
 def write_openvino(module: nn.Module, example: Tensor, path: Path, int8: Int8 | None) -> None:
     """Write OpenVINO's pair of files, by way of ONNX."""
     import onnx
-    import openvino
-    from openvino.passes import ConstantFolding, Manager
 
-    from resnetkit.engines.of_openvino import read_model
+    from resnetkit.engines.of_openvino import library, read_model
+
+    openvino = library()
+    from openvino.passes import ConstantFolding, Manager
 
     passing = path.with_suffix(".onnx")
     onnx.save(onnx_model(module, example), passing)
     model = read_model(passing)
-    folding = Manager()
-    folding.register_pass(
-        ConstantFolding()
-    )  # shapes of biases, which are computed as they are read, hide what they are
+    folding = Manager()  # biases whose shapes are computed are not known for biases, and quantised as sums
+    folding.register_pass(ConstantFolding())
     folding.run_passes(model)
     if int8:
         model = quantize_openvino(model, int8.calibration, int8.places)
@@ -218,14 +214,12 @@ def write_openvino(module: nn.Module, example: Tensor, path: Path, int8: Int8 | 
 
 def stamp_openvino(path: Path, text: str) -> None:
     """Put facts into OpenVINO's files: they are written anew, as the old ones are still mapped."""
-    import openvino
-
-    from resnetkit.engines.of_openvino import read_model
+    from resnetkit.engines.of_openvino import library, read_model
 
     model = read_model(path)
     model.set_rt_info(text, [KEY])
     anew = path.with_name(f"anew-{path.name}")
-    openvino.save_model(model, anew, compress_to_fp16=False)
+    library().save_model(model, anew, compress_to_fp16=False)
     for own, target in zip(files_of(anew, "openvino"), files_of(path, "openvino"), strict=True):
         own.replace(target)
 

@@ -45,7 +45,7 @@ SMALL_SIZES = ((4_000, 160),)  # pixels a side for photos that are small, up to 
 MANY_SMALL_SIZE = 128  # of more
 LR = 0.01
 MOST_WARMUP_STEPS = 100  # an epoch, or so many
-HEAD_LR_FACTOR = 0.001  # it is at its minimum already, where features of length 30 make any usual rate too large
+HEAD_LR_FACTOR = 0.001  # it is at its minimum already, where large features make any usual rate too large
 LONGEST_DECAY = 0.99  # of the average of the weights
 UNFOLD_IMAGES = 64  # that folded norms of the start get scales by
 

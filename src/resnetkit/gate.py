@@ -7,7 +7,7 @@ cost more than is thought: what counts is what comes out, on real images.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -92,7 +92,7 @@ def measure(
         model_correct=model_correct if labelled else None, largest_difference=difference, largest_logit=largest,
         largest_batch_difference=apart, decided_by="accuracy" if by_accuracy else "agreement", passed=True)  # fmt: skip
     problems = problems_of(figures, bounds)
-    return (Figures(**asdict(figures) | {"passed": not problems}), problems)
+    return replace(figures, passed=not problems), problems
 
 
 def problems_of(figures: Figures, bounds: Bounds) -> list[str]:

@@ -7,7 +7,6 @@ in torch, whatever the engine, so that they can be named and kept in float first
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import seen
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import of_onnx, of_openvino
 from resnetkit.feed import spread
 
 CALIBRATION_IMAGES = 300
@@ -160,6 +160,8 @@ def has_vnni() -> bool:
 def quantize_onnx(source: Path, target: Path, calibration: Calibration, in_float: Sequence[int]) -> None:
     """Write an ONNX file with quantised layers (QDQ), but for those at some places among convolutions and products."""
     import onnx
+
+    of_onnx.library()
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     class Reader(CalibrationDataReader):  # type: ignore[misc]
@@ -179,8 +181,7 @@ def quantize_onnx(source: Path, target: Path, calibration: Calibration, in_float
 
 def quantize_openvino(model: Any, calibration: Calibration, in_float: Sequence[int]) -> Any:
     """Return an OpenVINO model with quantised layers, but for those at some places among convolutions and products."""
-    # Without this package, which sends reports, NNCF sends none; it must not be found before the first import.
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    of_openvino.library()  # first: NNCF then reports nothing either
     import nncf
 
     ops = [op for op in model.get_ordered_ops() if op.get_type_name() in ("Convolution", "MatMul")]

@@ -121,18 +121,6 @@ def threads_serve(said: Mapping[str, Any]) -> bool:
     return told and rates[f"{said['cores']} threads"] >= FASTER * rates[f"{said['cores']} processes"]
 
 
-def int8_costs_little(said: Mapping[str, Any]) -> bool:
-    """Say whether every int8 export was written, and its gate's figures follow from its counts, within bounds."""
-    gates = [row["gate"] for each in said["int8"].values() for row in each["exports"]]
-    return bool(gates) and all(
-        gate is not None
-        and gate["passed"]
-        and abs(gate["correct"] / gate["images"] - gate["top1"]) <= EXACT
-        and abs(gate["agree"] / gate["images"] - gate["agreement"]) <= EXACT
-        for gate in gates
-    )
-
-
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -149,7 +137,6 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "tried": choices_follow,
     "input_goals": input_is_fed,
     "finetuned": fine_tuning_pays,
-    "int8": int8_costs_little,
     "workers": threads_serve,
     "copies": planted_are_found,
     "equal_bytes": lambda said: said["equal_bytes"] is True,

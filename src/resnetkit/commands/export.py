@@ -16,7 +16,7 @@ from resnetkit.data.spec import DATASETS
 from resnetkit.engines import Engine
 from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest, GateFailed
-from resnetkit.export import Deployed, check_target, draft_of, drafted, facts_of, gated, keep, write_facts
+from resnetkit.export import Deployed, check_target, draft_of, drafted, facts_of, keep, write_facts
 from resnetkit.gate import Bounds, Figures, measure
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models.resnet import StrideStyle
@@ -50,24 +50,17 @@ def export(
     """Write a model for another engine, if it answers there as it does here."""
     names = read_class_names(class_names) if class_names else None
     loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
-    target = Path(out or f"{Path(model).name.removesuffix('.safetensors') or 'model'}{ENDINGS[form]}")
+    own = Path(model).stem if Path(model).is_file() else Path(model).name
+    target = Path(out or f"{own or 'model'}{ENDINGS[form]}")
     check_target(target, form)
     refuse_odd(loaded, form, int8, calibration)
     place = None if no_gate else data_of(loaded, data)
     OUT.print(loaded.origin)
     facts = facts_of(loaded, form, last_map)
     bounds = Bounds(min_agreement=min_agreement, max_drop=max_drop, exact=not int8)
+    how = Int8(calibrated(loaded, str(calibration), images)) if int8 else None
     with drafted(target) as draft:
-        if int8:
-            engine = write_int8(loaded, facts, draft, place, bounds, calibrated(loaded, str(calibration), images))
-        else:
-            artefact = draft_of(loaded, facts, draft)
-            engine = artefact.engine
-            if place:
-                figures, problems = compared(loaded, engine, place, bounds)
-                if problems:
-                    raise GateFailed(REFUSED, *problems)
-                write_facts(draft, gated(artefact, figures.to_json() | {"data": place}))
+        engine = write_gated(loaded, facts, draft, place, bounds, how)
         if not place:
             OUT.print("no gate, as asked: nobody knows whether it answers like the model")
         keep(draft, target, form)
@@ -101,31 +94,31 @@ def calibrated(loaded: LoadedModel, place: str, most: int) -> Calibration:
     return found
 
 
-def write_int8(
-    loaded: LoadedModel, facts: Facts, draft: Path, place: str | None, bounds: Bounds, calibration: Calibration
+def write_gated(
+    loaded: LoadedModel, facts: Facts, draft: Path, place: str | None, bounds: Bounds, int8: Int8 | None
 ) -> Engine:
-    """Write a quantised draft that passes its gate, with as few layers in float as it takes."""
-    int8, ranking, count = Int8(calibration), list[tuple[int, str, float]](), 0
+    """Write a draft that passes its gate, of a quantised net with as few layers in float as it takes."""
+    ranking, count = list[tuple[int, str, float]](), 0
     while True:
         artefact = draft_of(loaded, facts, draft, int8)
         if not place:
             return artefact.engine
         figures, problems = compared(loaded, artefact.engine, place, bounds)
         if not problems:
-            write_facts(draft, gated(artefact, figures.to_json() | {"data": place}))
+            write_facts(draft, replace(artefact.facts, gate=figures.to_json() | {"data": place}))
             return artefact.engine
+        if int8 is None:
+            raise GateFailed(REFUSED, *problems)
         if not ranking:
             module = Deployed(loaded.model, loaded.preprocess, has_map=False).eval()
-            ranking = layers_that_hurt(module, calibration.images)
+            ranking = layers_that_hurt(module, int8.calibration.images)
         worst = ", ".join(f"{name.removeprefix('model.')} {change:.2g}" for _, name, change in ranking[:5])
+        hurt = f"layers that hurt, by the change of the logits' squares: {worst}"
         count = max(1, 2 * count)
         if count > len(ranking) // 2:
-            hurt = f"layers that hurt, by the change of the logits' squares: {worst}"
-            raise GateFailed(
-                REFUSED, *problems, f"{len(int8.in_float)} of {len(ranking)} layers were kept in float", hurt
-            )
-        OUT.print(f"out of bounds: {'; '.join(problems)}")
-        OUT.print(f"layers that hurt, by the change of the logits' squares: {worst}; {count} of them stay in float")
+            kept = f"{len(int8.in_float)} of {len(ranking)} layers were kept in float"
+            raise GateFailed(REFUSED, *problems, kept, hurt)
+        OUT.print(f"out of bounds: {'; '.join(problems)}\n{hurt}; {count} of them stay in float")
         int8 = replace(int8, in_float=tuple((number, name) for number, name, _ in ranking[:count]))
 
 

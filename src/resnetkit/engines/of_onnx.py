@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,11 +30,17 @@ class OnnxEngine:
         return found
 
 
-def open_session(file: Path) -> Any:
-    """Open a file; raises what ONNX Runtime does for one that is damaged."""
+def library() -> Any:
+    """Import ONNX Runtime with its reports switched off: the import alone would begin them (its Privacy.md)."""
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     import onnxruntime
 
-    onnxruntime.disable_telemetry_events()
+    return onnxruntime
+
+
+def open_session(file: Path) -> Any:
+    """Open a file; raises what ONNX Runtime does for one that is damaged."""
+    onnxruntime = library()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = cores_of_process()
     options.log_severity_level = 3  # errors

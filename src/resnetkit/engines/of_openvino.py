@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +29,21 @@ class OpenVinoEngine:
         return np.array(self.compiled(images)[0], np.float32)  # what it returns is written over by the next call
 
 
-def read_model(file: Path) -> Any:
-    """Read a model of OpenVINO's own format or ONNX; raises RuntimeError for a damaged one.
+def library() -> Any:
+    """Import OpenVINO without the package that reports its use.
 
-    `openvino.convert_model` would do it too, and tell its makers.
+    With it, the import alone writes an identifier below the user's home; OpenVINO and NNCF do without where it is not
+    to be had.
     """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
-    return openvino.Core().read_model(file)
+    return openvino
+
+
+def read_model(file: Path) -> Any:
+    """Read a model of OpenVINO's own format or ONNX; raises RuntimeError for a damaged one."""
+    return library().Core().read_model(file)
 
 
 def compile_model(model: Any, precision: Precision = "f32") -> Any:
@@ -43,8 +51,6 @@ def compile_model(model: Any, precision: Precision = "f32") -> Any:
 
     On a CPU with bfloat16 OpenVINO takes that by default, three digits in place of seven: here only where asked.
     """
-    import openvino
-
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision,
              "INFERENCE_NUM_THREADS": cores_of_process()}  # fmt: skip
-    return openvino.Core().compile_model(model, "CPU", hints)
+    return library().Core().compile_model(model, "CPU", hints)
