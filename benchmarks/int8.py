@@ -20,10 +20,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from resnetkit.artefact import ENDINGS, Format, open_artefact
+from resnetkit.artefact import ENDINGS, open_artefact
 from resnetkit.export import files_of
 from resnetkit.home import write_json
 from resnetkit.provenance import provenance
+from resnetkit.ways import Format
 from resnetkit.weights_file import read_weights_file
 
 RESULT = Path(__file__).parents[1] / "results" / "int8.json"

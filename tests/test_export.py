@@ -17,7 +17,7 @@ from PIL import Image
 
 import resnetkit
 from resnetkit import checkpoint
-from resnetkit.artefact import ENDINGS, FORMATS, Format, open_artefact
+from resnetkit.artefact import ENDINGS, FORMATS, open_artefact
 from resnetkit.cli import main
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engines.of_torch import TorchEngine
@@ -25,6 +25,7 @@ from resnetkit.errors import BadRequest, DamagedFile
 from resnetkit.export import Deployed, draft_of, facts_of, files_of, write_facts
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models import Architecture, ResNet, find_architecture
+from resnetkit.ways import Format
 from resnetkit.weights_file import ABOUT, metadata_of
 
 SIDE = 24
@@ -145,11 +146,11 @@ def test_what_was_exported_is_a_model_like_any_other(
     assert outcomes[0]["engine"] == "torch" and outcomes[1]["engine"] == open_artefact(Path(own)).engine.name
     assert main(["predict", own, str(photos / "bée"), "--json"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == 12
-    assert main(["verify", own]) == 0
+    assert main(["verify", own, "--data", str(photos)]) == 0
     assert "0 failed, 0 not checked" in capsys.readouterr().out
     artefact = open_artefact(Path(own))
     write_facts(Path(own), replace(artefact.facts, gate=gate | {"correct": gate["correct"] + 3}))
-    assert main(["verify", own]) == 1
+    assert main(["verify", own, "--data", str(photos)]) == 1
     assert "correct: claimed" in capsys.readouterr().out
 
 

@@ -89,7 +89,7 @@ def test_an_int8_export_says_how(
     assert "calibrated on 20 images" in printed and "agreement decides" in printed
     facts = open_artefact(target).facts
     assert facts.quantized is not None and facts.gate is not None
-    assert facts.quantized["calibration"] == {"data": str(photos), "images": 20}
+    assert facts.quantized["calibration"] == {"data": photos.name, "images": 20}
     assert facts.gate["agreement"] >= 0.8 and facts.gate["largest_difference"] > 0
     assert "Quantize" in quantised_operators(target)
 
@@ -105,14 +105,14 @@ def quantised_operators(path: Path) -> str:
 def test_layers_that_hurt_stay_in_float_and_are_named(
     weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command: Any = importlib.import_module("resnetkit.commands.export")
-    whole: Any = command.compared
+    judge: Any = importlib.import_module("resnetkit.gated").Judge
+    whole: Any = judge.compare
     asked = iter([["top-1 falls"], ["top-1 falls"], []])
 
     def scripted(*arguments: Any) -> Any:
         return whole(*arguments)[0], next(asked)
 
-    monkeypatch.setattr(command, "compared", scripted)
+    monkeypatch.setattr(judge, "compare", scripted)
     words = ["export", str(weights), "--format", "onnx", "--data", str(photos), "--int8", "--calibration", str(photos)]
     assert main([*words, "--out", str(tmp_path / "net.onnx")]) == 0
     assert "2 of them stay in float" in capsys.readouterr().out

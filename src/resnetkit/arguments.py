@@ -15,16 +15,18 @@ from resnetkit.parser import (
     add_command,
     add_debug,
     add_device,
+    add_engine,
     add_foreign,
+    add_gate,
     add_json,
     add_max_microbatch,
     add_model,
     add_overrides,
     add_quarantine,
     positive,
-    share,
 )
 from resnetkit.tracking import TRACKERS
+from resnetkit.ways import AUTO
 
 USUAL_START = "torchvision/resnet18.IMAGENET1K_V1"  # of fine-tuning
 
@@ -127,17 +129,26 @@ def add_export(commands: Commands) -> Parser:
     parser.add_argument("--format", dest="form", required=True, choices=("onnx", "openvino", "torch-export"),
                         help="for ONNX Runtime, OpenVINO, or torch without resnetkit")  # fmt: skip
     parser.add_argument("--out", metavar="FILE", help="the file to write (default: the model's name, here)")
-    parser.add_argument("--data", metavar="DIR", help="images to compare on (default: those that the weights name)")
     parser.add_argument("--last-map", action="store_true", help="add the last feature map as a second output")
-    parser.add_argument("--min-agreement", type=share, default=0.95, metavar="SHARE",
-                        help="of top-1 with the model; decides for fewer than 2,000 images")  # fmt: skip
-    parser.add_argument("--max-drop", type=share, default=0.005, metavar="SHARE",
-                        help="of top-1, where more do (default: 0.005, half a point)")  # fmt: skip
     parser.add_argument("--int8", action="store_true", help="quantise to bytes: about a quarter of the size")
-    parser.add_argument("--calibration", metavar="DIR", help="images, or a data set's name, to quantise by")
-    parser.add_argument("--calibration-images", dest="images", type=positive, default=300, metavar="N",
-                        help="how many of them (default: 300)")  # fmt: skip
+    add_gate(parser)
     parser.add_argument("--no-gate", action="store_true", help="write it unseen, and say so in it")
+    return parser
+
+
+def add_bench(commands: Commands) -> Parser:
+    """Find the fastest way of running a model."""
+    text = (
+        "Time every way of running a model on this machine's CPU, each behind the gate of export. The fastest that "
+        "passes is remembered, and is what predict uses from then on."
+    )
+    parser = add_command(commands, "bench", text)
+    add_model(parser)
+    add_gate(parser)
+    parser.add_argument("--no-gate", action="store_true",
+                        help="about speed alone: nothing is judged or remembered, and a net of the zoo gets "
+                        "random weights")  # fmt: skip
+    add_json(parser)
     return parser
 
 
@@ -273,6 +284,7 @@ def add_evaluate(commands: Commands) -> Parser:
     parser.add_argument("--predictions", metavar="FILE", help="write one line an image there, as CSV")
     add_quarantine(parser)
     add_json(parser)
+    add_engine(parser)
     add_device(parser)
     return parser
 
@@ -293,6 +305,7 @@ def add_verify(commands: Commands) -> Parser:
     parser.add_argument("--data", metavar="NAME|DIR", help="the images to evaluate on, instead of those a claim names")
     parser.add_argument("--weights", metavar="DIR", help="where weights may be, found by their hash")
     add_json(parser)
+    add_engine(parser)
     add_device(parser)
     return parser
 
@@ -308,6 +321,7 @@ def add_predict(commands: Commands) -> Parser:
     )
     parser.add_argument("--top", type=positive, default=5, metavar="K", help="classes an image (default: 5)")
     parser.add_argument("--json", dest="as_json", action="store_true", help="print one JSON line an image")
+    add_engine(parser, default=AUTO)
     add_device(parser)
     return parser
 
@@ -332,6 +346,7 @@ COMMANDS = (
     add_predict,
     add_convert,
     add_export,
+    add_bench,
     add_push,
     add_report,
 )

@@ -10,14 +10,14 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from resnetkit.data.transforms import Preprocess, preprocess_from_json
 from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest, DamagedFile, ResnetkitError
 from resnetkit.home import file_sha256
+from resnetkit.ways import AUTO, Format, Way, ways_of_file
 
-Format = Literal["onnx", "openvino", "torch-export"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 KEY = "resnetkit"  # of the facts in an artefact
@@ -77,12 +77,19 @@ def facts_from_json(text: str, path: Path) -> Facts:
         raise DamagedFile(f"{path}: its facts cannot be read", f"got {error}") from error
 
 
-def open_artefact(path: Path) -> Artefact:
-    """Open an exported model, ours or refused; DamagedFile for one that is not whole."""
-    known: dict[str, Format] = {ending: name for name, ending in ENDINGS.items()}
-    form = known[path.suffix]
+def format_of(path: Path) -> Format:
+    """Return the format of an exported model, by its ending."""
+    return next(form for form, ending in ENDINGS.items() if ending == path.suffix)
+
+
+def open_artefact(path: Path, engine_name: str = AUTO) -> Artefact:
+    """Open an exported model, ours or refused, on its own engine or one that is named.
+
+    Raises BadRequest for an engine that does not run it, DamagedFile for a file that is not whole.
+    """
+    form = format_of(path)
     try:
-        facts, engine = OPENERS[form](path)
+        facts, engine = OPENERS[form](path, engine_name)
     except ImportError as error:
         raise BadRequest(f"{path} needs {error.name}", "next: pip install 'resnetkit[export]'") from error
     except ResnetkitError:
@@ -95,26 +102,48 @@ def open_artefact(path: Path) -> Artefact:
     return Artefact(path, facts, engine, file_sha256(weights))
 
 
-def open_onnx(path: Path) -> tuple[Facts, Engine]:
+def way_of(facts: Facts, engine_name: str, path: Path) -> Way:
+    """Return the way that is named, or an exported model's own; BadRequest for one that does not run it."""
+    ways = {way.name: way for way in ways_of_file(facts.format, facts.quantized is not None)}
+    if engine_name == AUTO:
+        return next(iter(ways.values()))
+    if engine_name not in ways:
+        raise BadRequest(f"--engine {engine_name} does not run {path}", f"expected {' or '.join(ways)}")
+    return ways[engine_name]
+
+
+def open_onnx(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     """Open an ONNX file."""
     from resnetkit.engines.of_onnx import OnnxEngine, open_session
 
     session = open_session(path)
     facts = facts_from_json(told(session.get_modelmeta().custom_metadata_map.get(KEY), path), path)
-    return facts, OnnxEngine(session, facts.preprocess)
+    way = way_of(facts, engine_name, path)
+    if way.library == "openvino":
+        from resnetkit.engines.of_openvino import read_model
+
+        return facts, openvino_engine(read_model(path), facts, way)
+    return facts, OnnxEngine(session, facts.preprocess, way.name)
 
 
-def open_openvino(path: Path) -> tuple[Facts, Engine]:
+def open_openvino(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     """Open OpenVINO's pair of files."""
-    from resnetkit.engines.of_openvino import OpenVinoEngine, compile_model, read_model
+    from resnetkit.engines.of_openvino import read_model
 
     model = read_model(path)
     kept = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
     facts = facts_from_json(told(kept, path), path)
-    return facts, OpenVinoEngine(compile_model(model), facts.preprocess)
+    return facts, openvino_engine(model, facts, way_of(facts, engine_name, path))
 
 
-def open_program(path: Path) -> tuple[Facts, Engine]:
+def openvino_engine(model: Any, facts: Facts, way: Way) -> Engine:
+    """Make what OpenVINO has read ready to run."""
+    from resnetkit.engines.of_openvino import OpenVinoEngine, compile_model
+
+    return OpenVinoEngine(compile_model(model, way.bfloat16), facts.preprocess, way.name)
+
+
+def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     """Open what torch.export wrote."""
     import torch
 
@@ -125,7 +154,7 @@ def open_program(path: Path) -> tuple[Facts, Engine]:
     extra = {f"{KEY}.json": ""}
     program = torch.export.load(path, extra_files=extra)
     facts = facts_from_json(told(extra[f"{KEY}.json"], path), path)
-    return facts, ProgramEngine(program.module(), facts.preprocess)
+    return facts, ProgramEngine(program.module(), facts.preprocess, way_of(facts, engine_name, path).name)
 
 
 def told(text: str | None, path: Path) -> str:
@@ -136,7 +165,7 @@ def told(text: str | None, path: Path) -> str:
     return text
 
 
-OPENERS: dict[Format, Callable[[Path], tuple[Facts, Engine]]] = {
+OPENERS: dict[Format, Callable[[Path, str], tuple[Facts, Engine]]] = {
     "onnx": open_onnx,
     "openvino": open_openvino,
     "torch-export": open_program,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
 import torch
 
+from resnetkit import engine_store
 from resnetkit.artefact import Artefact, is_artefact, open_artefact
 from resnetkit.data import imagenet
 from resnetkit.data.photos import PhotoSplit
@@ -19,6 +20,7 @@ from resnetkit.errors import BadRequest
 from resnetkit.layouts.recognise import shorten
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models.resnet import StrideStyle
+from resnetkit.ways import AUTO, WAYS
 from resnetkit.weights_file import are_placeholders
 
 
@@ -46,20 +48,43 @@ class Classifier:
     about: dict[str, Any] = field(default_factory=dict)  # recipe, data, metrics, license, origin
 
 
-def open_classifier(name: str, device: torch.device, **said: Unpack[Said]) -> Classifier:
+def open_classifier(
+    name: str, device: torch.device, engine_name: str | None = None, **said: Unpack[Said]
+) -> Classifier:
     """Open a model by its name; what is said of it, and the errors, are those of `load_model`.
 
-    BadRequest for any of that, or another device than the CPU, beside an exported model: all of it is inside.
+    It runs as it is, weights in torch and an exported model on its own engine, or on the engine that is named: "auto"
+    is the one that `bench` found to be the fastest here, if it did.  BadRequest for an engine that does not run it, and
+    for anything said beside an exported model, or another device than the CPU: all of it is inside.
     """
     if not is_artefact(Path(name)):
-        return classifier_of(load_model(name, **said), device)
+        return classifier_on(load_model(name, **said), device, engine_name, name)
     given = {f"--{option.replace('_', '-')}": value for option, value in said.items()}
     problems = [f"{option}: it has its own inside" for option, value in given.items() if value]
     if device.type != "cpu":
         problems.append(f"--device {device}: its engine runs on the CPU")
     if problems:
         raise BadRequest(f"{name} is an exported model", *problems, "next: export the weights anew")
-    return classifier_of_artefact(open_artefact(Path(name)))
+    artefact = open_artefact(Path(name), engine_name or AUTO)
+    fastest = engine_store.remembered(artefact.sha256) if engine_name == AUTO else None
+    return classifier_of_artefact(open_artefact(Path(name), fastest) if fastest else artefact)
+
+
+def classifier_on(loaded: LoadedModel, device: torch.device, engine_name: str | None, name: str) -> Classifier:
+    """Return a loaded model on an engine, by a form of it that `bench` has made."""
+    key = engine_store.key_of(loaded)
+    way = WAYS[(engine_store.remembered(key) if engine_name == AUTO else engine_name) or "torch"]
+    if way.form and device.type != "cpu":
+        if engine_name != AUTO:
+            raise BadRequest(f"--engine {way.name} runs on the CPU", f"got --device {device}")
+        way = WAYS["torch"]
+    if not way.form:
+        return classifier_of(loaded, device, way.name)
+    file = engine_store.file_of(key, way)
+    if file is None:
+        raise BadRequest(f"--engine {way.name}: no such form of {name} was made here", loaded.origin,
+                         f"next: resnetkit bench {name}")  # fmt: skip
+    return replace(classifier_of(loaded, device), engine=open_artefact(file, way.name).engine)
 
 
 def classifier_of_artefact(artefact: Artefact) -> Classifier:
@@ -68,10 +93,10 @@ def classifier_of_artefact(artefact: Artefact) -> Classifier:
                       artefact.facts.about)  # fmt: skip
 
 
-def classifier_of(loaded: LoadedModel, device: torch.device) -> Classifier:
-    """Return a loaded model as a classifier on a device."""
+def classifier_of(loaded: LoadedModel, device: torch.device, way_name: str = "torch") -> Classifier:
+    """Return a loaded model as a classifier in torch, on a device."""
     return Classifier(
-        engine=on_device(loaded.model, loaded.preprocess, device),
+        engine=on_device(loaded.model, loaded.preprocess, device, way_name),
         class_names=loaded.class_names,
         channels=loaded.model.arch.in_channels,
         origin=loaded.origin,

@@ -71,6 +71,10 @@ class GateFailed(ResnetkitError):
     """An exported model does not answer like the model that it was made of; nothing was written."""
 
 
+class WorkerLost(ResnetkitError):
+    """A process that times a way of running a model has ended, or does not answer in time."""
+
+
 class NonFiniteLoss(ResnetkitError):
     """The loss became nan or infinite; the message names step, batch and images."""
 

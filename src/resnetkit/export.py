@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resnetkit.artefact import ENDINGS, KEY, Artefact, Facts, Format, open_artefact
+from resnetkit.artefact import ENDINGS, KEY, Artefact, Facts, open_artefact
 from resnetkit.data.transforms import Preprocess
 from resnetkit.errors import BadRequest
 from resnetkit.home import sync_folder
@@ -28,6 +28,7 @@ from resnetkit.load import LoadedModel
 from resnetkit.models import ResNet, name_of
 from resnetkit.models.batchnorm import fold
 from resnetkit.quantize import Int8, quantize_onnx, quantize_openvino
+from resnetkit.ways import Format
 
 OPSET = 18  # of ONNX
 LIBRARIES: dict[Format, tuple[str, ...]] = {
@@ -44,7 +45,7 @@ class Deployed(nn.Module):
         super().__init__()
         size = preprocess.image_size
         self.has_map = has_map
-        self.model = copy.deepcopy(model).cpu().eval()
+        self.model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
         fold(self.model, torch.zeros(1, model.arch.in_channels, size, size))
         self.register_buffer("mean", torch.from_numpy(preprocess.mean))  # one a channel, or an image [H, W, C]
         self.register_buffer("std", torch.from_numpy(preprocess.std))

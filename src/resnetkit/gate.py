@@ -6,7 +6,8 @@ cost more than is thought: what counts is what comes out, on real images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -23,6 +24,21 @@ from resnetkit.metrics import wilson_interval
 BATCH_SIZES = (1, 2, 7, 32)  # that must give the same
 MANY = 2_000  # labelled images: of fewer, half a point of accuracy is noise, and agreement decides
 SAME = 1e-3  # largest difference of logits that count as the same, by the largest logit
+
+
+class Remembering:
+    """A model that computes the logits of a batch once, for all that are compared with it."""
+
+    def __init__(self, model: Engine) -> None:
+        self.model, self.name, self.preprocess = model, model.name, model.preprocess
+        self.known: dict[bytes, NDArray[np.float32]] = {}
+
+    def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
+        key = hashlib.sha256(np.ascontiguousarray(images).data).digest()
+        if key not in self.known:
+            self.known[key] = self.model.logits(images)
+        return self.known[key]
 
 
 @dataclass(frozen=True)
@@ -56,6 +72,21 @@ class Figures:
             said |= {"top1": self.correct / self.images, "model_top1": self.model_correct / self.images,
                      "top1_interval": wilson_interval(self.correct, self.images)}  # fmt: skip
         return said
+
+    def lines(self, place: str) -> Iterator[str]:
+        """Say the figures in two lines, or in one where there are no labels."""
+        yield (f"gate on {place}, {self.images:,} images: top-1 agrees on {shares(self.agree, self.images)}; logits "
+               f"differ by up to {self.largest_difference:.3g} of {self.largest_logit:.3g}; batches of 1, 2, 7 and 32 "
+               f"by {self.largest_batch_difference:.3g}")  # fmt: skip
+        if self.correct is not None and self.model_correct is not None:
+            yield (f"top-1 {shares(self.correct, self.images)}, the model's "
+                   f"{100 * self.model_correct / self.images:.2f} %; {self.decided_by} decides")  # fmt: skip
+
+
+def shares(count: int, images: int) -> str:
+    """Write a count of images in percent, with the 95 % interval."""
+    low, high = wilson_interval(count, images)
+    return f"{100 * count / images:.2f} % ({100 * low:.2f} % to {100 * high:.2f} %)"
 
 
 def measure(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from resnetkit import checkpoint, hub
 from resnetkit.checkpoint import tensors_sha256
@@ -27,6 +28,8 @@ from resnetkit.weights_file import (
     ASSUMED_NAMES,
     FileTensors,
     WeightsFile,
+    default_preprocess,
+    known_classes,
     metadata_of,
     read_tensors,
     read_weights_file,
@@ -90,6 +93,18 @@ def load_model(
         about=file.about,
         measured=tensors_sha256(model.state_dict()) if file.about["metrics"] else None,
     )
+
+
+def drawn_model(name: str) -> LoadedModel:
+    """Build a net of the zoo with weights that are drawn, always the same: for what does not depend on weights."""
+    entry = ZOO[name]
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = entry.build().eval()
+    if not isinstance(model, ResNet):
+        raise BadRequest(f"{name} is no residual net", f"got {entry.model}")
+    preprocess = replace(default_preprocess(model.arch, None), image_size=entry.image_size)
+    return LoadedModel(model, preprocess, known_classes(entry.num_classes), f"{name}: drawn weights", (), "drawn")
 
 
 def read_model_file(

@@ -7,6 +7,7 @@ import re
 from typing import Any, NoReturn
 
 from resnetkit.errors import BadRequest, did_you_mean
+from resnetkit.ways import AUTO, WAYS
 
 DEBUG = "--debug"
 MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
@@ -87,6 +88,26 @@ def add_max_microbatch(parser: Parser) -> None:
     """Add --max-microbatch."""
     parser.add_argument("--max-microbatch", type=positive, metavar="M",
                         help="at most M images in a forward pass, where memory is short")  # fmt: skip
+
+
+def add_gate(parser: Parser) -> None:
+    """Add what an exported model is judged on, and quantised by."""
+    parser.add_argument("--data", metavar="DIR", help="images to compare on (default: those that the weights name)")
+    parser.add_argument("--min-agreement", type=share, default=0.95, metavar="SHARE",
+                        help="of top-1 with the model; decides below 2,000 images (default: 0.95)")  # fmt: skip
+    parser.add_argument("--max-drop", type=share, default=0.005, metavar="SHARE",
+                        help="of top-1, where more do (default: 0.005, half a point)")  # fmt: skip
+    parser.add_argument("--calibration", metavar="DIR", help="images, or a data set's name, to quantise by")
+    parser.add_argument("--calibration-images", dest="images", type=positive, default=300, metavar="N",
+                        help="how many of them (default: 300)")  # fmt: skip
+
+
+def add_engine(parser: Parser, default: str | None = None) -> None:
+    """Add --engine."""
+    usual = "auto" if default else "the model itself, in float"
+    parser.add_argument("--engine", choices=(AUTO, *WAYS), default=default, metavar="E",
+                        help=f"auto (what bench found to be the fastest here), {', '.join(WAYS)} "
+                        f"(default: {usual})")  # fmt: skip
 
 
 def add_json(parser: Parser) -> None:

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from resnetkit import checkpoint
 from resnetkit.batch_plan import BatchPlan
+from resnetkit.bench import PERCENTILES, Measured
 from resnetkit.classifier import Classifier
 from resnetkit.conversion import Conversion
 from resnetkit.data_page import DataFacts
@@ -25,6 +26,7 @@ from resnetkit.predict import Prediction
 from resnetkit.verify import Check
 
 OUT = Console(soft_wrap=True, highlight=False, markup=False)
+ERR = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
 COLUMNS = """
 params: trainable parameters.
 MACs: multiply-adds of convolutions and linear layers for one image (the paper's "FLOPs").
@@ -183,6 +185,29 @@ def print_origin(loaded: Classifier, console: Console) -> None:
     console.print(f"{loaded.origin}; engine {loaded.engine.name}")
     for assumption in loaded.assumptions:
         console.print(f"assumed: {assumption}")
+
+
+def print_bench(origin: str, notes: Sequence[str], measured: Measured) -> None:
+    """Print the ways of running a model, the fastest first, and what was left out."""
+    OUT.print(origin)
+    sizes = [timing.batch_size for timing in measured.rows[0].timings] if measured.rows else []
+    heads = [head for size in sizes for head in (f"batch {size}: ms, p50 / p90 / p99", "images/s", "of peak")]
+    table = Table("engine", "gate", "load, s", "file, MB", "memory, MB", *heads)
+    for row in measured.rows:
+        cells = []
+        for timing in row.timings:
+            times = " / ".join(f"{1000 * timing.percentiles[share]:.3g}" for share in PERCENTILES)
+            share = "" if timing.share_of_peak is None else f"{timing.share_of_peak:.0%}"
+            cells += [times, f"{timing.images_per_second:.1f}", share]
+        size = "" if row.candidate.file_bytes is None else f"{row.candidate.file_bytes / 1e6:.1f}"
+        known = (row.candidate.note, f"{row.load_seconds:.2f}", size, f"{row.peak_bytes / 1e6:.0f}")
+        table.add_row(row.candidate.name, *known, *cells)
+    wide_console(220).print(table)
+    OUT.print(f"peak: {measured.flops_of_peak / 1e9:.0f} GFLOP/s, the faster of two float32 products of matrices here")
+    for candidate in measured.left_out:
+        OUT.print(f"left out: {candidate.name}: {candidate.note}")
+    for note in notes:
+        OUT.print(note)
 
 
 def prediction_line(outcome: Prediction, names: Sequence[str], width: int, as_json: bool) -> str:

@@ -25,6 +25,7 @@ from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engines import of_onnx, of_openvino
 from resnetkit.feed import spread
+from resnetkit.ways import has_vnni
 
 CALIBRATION_IMAGES = 300
 TOLD_BY = 64  # of them tell which layers hurt
@@ -146,15 +147,6 @@ def rounded_inputs(layer: nn.Module, inputs: Tensor, low: float, high: float) ->
 
 
 # --- the engines' own quantisers ---
-
-
-def has_vnni() -> bool:
-    """Say whether the CPU multiplies bytes without overflow; without, ONNX Runtime's weights get 7 bits."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "avx512_vnni" in flags or "avx_vnni" in flags or "asimddp" in flags
 
 
 def quantize_onnx(source: Path, target: Path, calibration: Calibration, in_float: Sequence[int]) -> None:

@@ -15,12 +15,11 @@ import torch
 
 from resnetkit import checkpoint
 from resnetkit.artefact import is_artefact, open_artefact
-from resnetkit.classifier import classifier_of_artefact, fitting
+from resnetkit.classifier import classifier_of_artefact, classifier_on, fitting
 from resnetkit.data.opening import EvaluationData, open_evaluation_data
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
 from resnetkit.engines import Engine
-from resnetkit.engines.of_torch import on_device
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 from resnetkit.evaluate import class_row, evaluate
 from resnetkit.home import file_sha256, read_json
@@ -29,10 +28,11 @@ from resnetkit.metrics import wilson_interval
 from resnetkit.published import PUBLISHED, kept_file, of_page
 from resnetkit.recipes import RECIPES
 from resnetkit.statements import EXACT, STATEMENTS
+from resnetkit.ways import AUTO, WAYS
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
-INT8_TOLERANCE = 0.005  # of the images, where numbers are rounded to bytes
+INT8_TOLERANCE = 0.005  # of the images, where numbers are rounded to bytes or bfloat16
 IMAGES_TOLERANCE = 0.0002  # of the images: another machine's kernels round otherwise; one image at least
 LOSS_TOLERANCE = 1e-4  # of the loss
 NOT_REPEATED = {
@@ -76,6 +76,7 @@ class Machine:
     data: str | None = None  # a folder or name, in place of what a claim names
     weights: Path | None = None  # a folder of weights files, found by their SHA-256
     device: torch.device = torch.device("cpu")  # noqa: RUF009
+    engine: str | None = None  # None: the model itself
     photos_only: bool = False  # data is in place of photos, but not of data that has a name here
 
     def open_data(
@@ -216,7 +217,7 @@ def check_file(path: Path, machine: Machine) -> Iterator[Check]:
 
 def check_artefact(path: Path, machine: Machine) -> Iterator[Check]:
     """Check what an exported model says of its gate: that the figures follow from the counts, and are found again."""
-    artefact = open_artefact(path)
+    artefact = open_artefact(path, machine.engine or AUTO)
     subject, gate = path.name, artefact.facts.gate
     if gate is None:
         yield unchecked(subject, "gate", None, "it was exported without one")
@@ -235,7 +236,7 @@ def check_artefact(path: Path, machine: Machine) -> Iterator[Check]:
         yield unchecked(subject, "accuracy", gate["top1"], "; ".join((error.what, *error.details)))
         return
     claims = {name: gate[name] for name in ("images", "correct", "top1")}
-    share = INT8_TOLERANCE if artefact.facts.quantized else IMAGES_TOLERANCE
+    share = INT8_TOLERANCE if WAYS[artefact.engine.name].is_rounded else IMAGES_TOLERANCE
     own = replace(data, split=split, class_names=artefact.facts.class_names)
     yield from check_figures(subject, artefact.engine, len(own.class_names), own, claims, share)
 
@@ -254,8 +255,9 @@ def check_accuracy(
     subject: str, loaded: LoadedModel, data: EvaluationData, claims: Mapping[str, Any], machine: Machine
 ) -> Iterator[Check]:
     """Evaluate weights, and compare each figure that is claimed."""
-    engine = on_device(loaded.model, loaded.preprocess, machine.device)
-    yield from check_figures(subject, engine, len(loaded.class_names), data, claims)
+    engine = classifier_on(loaded, machine.device, machine.engine, subject).engine
+    share = INT8_TOLERANCE if WAYS[engine.name].is_rounded else IMAGES_TOLERANCE
+    yield from check_figures(subject, engine, len(loaded.class_names), data, claims, share)
 
 
 def check_figures(

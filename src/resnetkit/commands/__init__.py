@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from resnetkit.commands.bench import bench
 from resnetkit.commands.data import data
 from resnetkit.commands.doctor import doctor
 from resnetkit.commands.export import export
@@ -30,6 +31,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
         predict,
         convert,
         export,
+        bench,
         push,
         report,
     )

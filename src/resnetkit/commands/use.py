@@ -12,8 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rich.console import Console
-
 from resnetkit.classifier import fitting, open_classifier
 from resnetkit.commands.device import choose_device
 from resnetkit.commands.names import read_class_names
@@ -27,7 +25,7 @@ from resnetkit.journal import warn
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.predict import Unreadable, find_images
 from resnetkit.predict import predict as predict_files
-from resnetkit.printing import prediction_line, print_evaluation, print_origin
+from resnetkit.printing import ERR, prediction_line, print_evaluation, print_origin
 from resnetkit.processes import joined, local_device
 from resnetkit.progress import StepProgress
 from resnetkit.provenance import provenance, versions
@@ -47,6 +45,7 @@ def evaluate(
     quarantine: str | None,
     as_json: bool,
     device: str | None,
+    engine: str | None,
 ) -> int:
     """Evaluate a model on a data set's test images, in one process or in those that torchrun started."""
     where = local_device(choose_device(device))
@@ -54,7 +53,7 @@ def evaluate(
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, where, mean=mean, std=std, class_names=names, plain=plain,
+    loaded = open_classifier(model, where, engine, mean=mean, std=std, class_names=names, plain=plain,
                              stride_style=stride_style, raw=raw)  # fmt: skip
     trained_on = (loaded.about.get("data") or {}).get("sha256")
     given = open_evaluation_data(data, trained_on=trained_on, quarantine=quarantine)
@@ -112,17 +111,18 @@ def predict(
     class_names: str | None,
     as_json: bool,
     device: str | None,
+    engine: str | None,
 ) -> int:
     """Print the most likely classes of each image; exit code 1 when one could not be read."""
     where = choose_device(device)
     files = find_images(images)
     chosen = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, where, mean=mean, std=std, class_names=chosen, plain=plain,
+    loaded = open_classifier(model, where, engine, mean=mean, std=std, class_names=chosen, plain=plain,
                              stride_style=stride_style, raw=raw)  # fmt: skip
     if loaded.channels != 3:
         raise BadRequest(f"images have 3 channels, the model takes {loaded.channels}", loaded.origin)
     names = loaded.class_names
-    print_origin(loaded, Console(stderr=True, soft_wrap=True, highlight=False, markup=False))
+    print_origin(loaded, ERR)
     width = max(map(len, files))
     unreadable = 0
     for outcome in predict_files(loaded.engine, files, top_k=top):

@@ -22,6 +22,7 @@ def verify(
     weights: str | None,
     as_json: bool,
     device: str | None,
+    engine: str | None,
 ) -> int:
     """Check a claim, or all of them; 1 where one fails."""
     if (name is None) == (not every):
@@ -30,7 +31,7 @@ def verify(
         raise BadRequest(f"--weights: no such folder: {weights}")
     if data:
         refuse_unknown(data)
-    machine = Machine(data, Path(weights) if weights else None, choose_device(device))
+    machine = Machine(data, Path(weights) if weights else None, choose_device(device), engine)
     checks = verify_one(name, machine) if name is not None else verify_all(Path(results), machine)
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=1))

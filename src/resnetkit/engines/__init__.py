@@ -18,7 +18,7 @@ class Engine(Protocol):
 
     @property
     def name(self) -> str:
-        """Say which library works, and with what numbers: "torch", "onnxruntime", "openvino, bfloat16"."""
+        """Say which way this is, by its name in `ways`: "torch", "onnxruntime", "openvino-int8"."""
 
     @property
     def preprocess(self) -> Preprocess:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.transforms import Preprocess
 from resnetkit.provenance import cores_of_process
-
-Precision = Literal["f32", "bf16"]  # of sums and products that are not quantised
 
 
 @dataclass(frozen=True)
@@ -46,11 +44,11 @@ def read_model(file: Path) -> Any:
     return library().Core().read_model(file)
 
 
-def compile_model(model: Any, precision: Precision = "f32") -> Any:
+def compile_model(model: Any, bfloat16: bool = False) -> Any:
     """Make a model ready to run.
 
     On a CPU with bfloat16 OpenVINO takes that by default, three digits in place of seven: here only where asked.
     """
-    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": precision,
+    hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
              "INFERENCE_NUM_THREADS": cores_of_process()}  # fmt: skip
     return library().Core().compile_model(model, "CPU", hints)
