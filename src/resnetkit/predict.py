@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from resnetkit.data.decode import decode
 from resnetkit.data.photos import ENDINGS, is_image
-from resnetkit.data.resize import view, view_of
+from resnetkit.data.resize import least_side, view, view_of
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engines import Engine, softmax
 from resnetkit.errors import BadImage, BadRequest
@@ -61,12 +61,15 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 
 def read_pixels(file: str, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Read one image to uint8 [image_size, image_size, 3]; BadImage names the file."""
+    """Read one image to uint8 [image_size, image_size, 3], nearly as evaluation sees it; BadImage names the file.
+
+    A camera's many pixels are not all decoded (docs/images.md); all other images are the same in every byte.
+    """
     try:
         data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
     except OSError as error:
         raise BadImage(f"{file}: {error.strerror}") from error
-    return view(decode(data, file), **view_of(preprocess))
+    return view(decode(data, file, least_side(preprocess)), **view_of(preprocess))
 
 
 def predict(engine: Engine, files: Iterable[str], *, top_k: int = 5) -> Iterator[Prediction | Unreadable]:

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from resnetkit.data import decode as decoding
-from resnetkit.data.decode import MAX_PIXELS, decode, plain_jpeg_mode
+from resnetkit.data.decode import MAX_PIXELS, decode, plain_jpeg
+from resnetkit.data.resize import view
 from resnetkit.errors import BadImage
 
 Pixels = NDArray[np.uint8]
@@ -391,10 +392,11 @@ def test_headers_that_want_more_than_decoding_are_pillows() -> None:
         gray = options.pop("gray", False)
         Image.new("L" if gray else "RGB", (9, 7), 90 if gray else (10, 200, 60)).save(file, "JPEG", **options)
         assert np.array_equal(decode(file.getvalue(), "x"), slow(file.getvalue()))
-        return plain_jpeg_mode(file.getvalue())
+        found = plain_jpeg(file.getvalue())
+        return found[0] if found else None
 
     def slow(data: bytes) -> np.ndarray:
-        with patch.object(decoding, "plain_jpeg_pixels", lambda data: None):
+        with patch.object(decoding, "plain_jpeg_pixels", lambda data, least_side: None):
             return decode(data, "x")
 
     upright, turned = Image.Exif(), Image.Exif()
@@ -407,5 +409,58 @@ def test_headers_that_want_more_than_decoding_are_pillows() -> None:
     assert mode(icc_profile=lab) in (None, "RGB")  # no profile of RGB: nothing is converted
     file = io.BytesIO()
     Image.new("CMYK", (9, 7)).save(file, "JPEG")
-    assert plain_jpeg_mode(file.getvalue()) is None and plain_jpeg_mode(b"\x89PNG") is None
-    assert all(plain_jpeg_mode(file.getvalue()[:length]) is None for length in range(0, 200, 7))
+    assert plain_jpeg(file.getvalue()) is None and plain_jpeg(b"\x89PNG") is None
+    assert all(plain_jpeg(file.getvalue()[:length]) is None for length in range(0, 200, 7))
+
+
+def camera_jpeg(height: int, width: int, mode: str = "RGB", **options: object) -> bytes:
+    """A JPEG of smooth blobs and some noise, as a camera's."""
+    rng = np.random.default_rng(height)
+    coarse = Image.fromarray(rng.integers(0, 256, (9, 12, 3), np.uint8)).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
+    noisy = np.clip(np.asarray(coarse) + rng.normal(0, 6, (height, width, 1)), 0, 255).astype(np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(noisy).convert(mode).save(file, "JPEG", quality=92, **options)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "least", "expected"),
+    [
+        (3000, 4000, 512, (750, 1000)),
+        (4000, 3000, 512, (1000, 750)),
+        (2304, 1792, 200, (288, 224)),
+        (2304, 1792, 224, (288, 224)),
+        (2304, 1792, 225, (576, 448)),
+        (2304, 1792, 1000, (2304, 1792)),
+        (2303, 1792, 200, (2303, 1792)),  # nothing divides both sides
+        (2306, 1790, 200, (1153, 895)),
+        (1792, 1792, 200, (1792, 1792)),  # too few pixels
+        (3000, 4000, None, (3000, 4000)),
+    ],
+)
+def test_only_what_is_large_enough_is_decoded_smaller(
+    height: int, width: int, least: int | None, expected: tuple[int, int]
+) -> None:
+    assert decode(camera_jpeg(height, width), "x", least).shape == (*expected, 3)
+
+
+@pytest.mark.parametrize("kind", ["plain", "gray", "turned", "profile"])
+def test_a_photo_that_is_decoded_smaller_looks_the_same(kind: str) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    kinds: dict[str, dict[str, Any]] = {"plain": {}, "gray": {"mode": "L"}, "turned": {"exif": turned},
+                                        "profile": {"icc_profile": swapped_profile()}}  # fmt: skip
+    data = camera_jpeg(2304, 1792, **kinds[kind])
+    arguments: Any = {"resize_size": 128, "crop_size": 112, "family": "pillow-bilinear", "keep_ratio": True}
+    whole, smaller = decode(data, "x"), decode(data, "x", 256)
+    assert smaller.shape == (whole.shape[0] // 4, whole.shape[1] // 4, 3)
+    apart = np.abs(view(whole, **arguments).astype(int) - view(smaller, **arguments))
+    assert 0 < apart.mean() <= 0.5 and apart.max() <= 8
+
+
+def test_a_damaged_photo_is_refused_at_any_size() -> None:
+    data = camera_jpeg(2304, 1792)
+    with pytest.raises(BadImage):
+        decode(data[: len(data) // 2], "x", 256)

@@ -34,6 +34,8 @@ FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # they hold bits, height, 
 NAMED, NAMED_BYTES = {0xE1, 0xE2}, 12  # segments that begin with a name: EXIF and XMP; profiles and more pictures
 PROFILE_NAME, PROFILE_START, WHOLE_PROFILE = b"ICC_PROFILE\0", 14, b"\1\1"  # number of the part, and of how many
 JPEG_MODES = {1: "L", 3: "RGB"}
+REDUCTIONS = (8, 4, 2)  # by which libjpeg makes a JPEG smaller as it decodes it; others are slower
+MANY_PIXELS = 4_000_000  # a photo of a camera: of fewer there is little to gain
 SRGB = "sRGB"  # in the description of an embedded profile: nothing to convert
 PROFILED = {"RGB", "L", "CMYK"}  # modes that an embedded profile is followed in
 UPRIGHT = {
@@ -47,14 +49,18 @@ UPRIGHT = {
 }  # by the number in EXIF
 
 
-def decode(data: Encoded, name: str) -> NDArray[np.uint8]:
-    """Decode an image file's bytes to RGB uint8 [H, W, 3]; BadImage names the file by `name`."""
+def decode(data: Encoded, name: str, least_side: int | None = None) -> NDArray[np.uint8]:
+    """Decode an image file's bytes to RGB uint8 [H, W, 3]; BadImage names the file by `name`.
+
+    With `least_side`, a JPEG of a camera's many pixels may come at a half, a quarter or an eighth of its size, with no
+    side below that: what is resized to far fewer is nearly the same, and the whole is never made.
+    """
     if not data:
         raise BadImage(f"{name}: the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that does not concern the pixels
-            return decode_any(data, name)
+            return decode_any(data, name, least_side)
     except UnidentifiedImageError as error:
         raise BadImage(f"{name}: not an image of a known format") from error
     except Image.DecompressionBombError as error:
@@ -63,16 +69,16 @@ def decode(data: Encoded, name: str) -> NDArray[np.uint8]:
         raise BadImage(f"{name}: the image is damaged: {error}") from error
 
 
-def decode_any(data: Encoded, name: str) -> NDArray[np.uint8]:
+def decode_any(data: Encoded, name: str, least_side: int | None) -> NDArray[np.uint8]:
     """Decode with the library that is fastest for the format, after a look at the size."""
-    plain = plain_jpeg_pixels(data)
+    plain = plain_jpeg_pixels(data, least_side)
     if plain is not None:
         return plain
     with Image.open(io.BytesIO(data), formats=read_formats()) as image:
         if has_too_many_pixels(image):
             size = f"{image.width} x {image.height} pixels"
             raise BadImage(f"{name}: {size}", f"expected at most {MAX_PIXELS:,} pixels")
-        pixels = jpeg_pixels(image, data)
+        pixels = jpeg_pixels(image, data, least_side)
         if pixels is None:
             image.load()
         orientation, profile = orientation_of(image), image.info.get("icc_profile")  # Pillow turns a TIFF as it loads
@@ -84,33 +90,52 @@ def decode_any(data: Encoded, name: str) -> NDArray[np.uint8]:
         return np.asarray(rgb.transpose(UPRIGHT[orientation]) if orientation in UPRIGHT else rgb)
 
 
-def plain_jpeg_pixels(data: Encoded) -> NDArray[np.uint8] | None:
+def plain_jpeg_pixels(data: Encoded, least_side: int | None) -> NDArray[np.uint8] | None:
     """Decode a JPEG that needs nothing more to RGB [H, W, 3]; None where anything is to be looked at by Pillow."""
-    mode = plain_jpeg_mode(data)
+    plain = plain_jpeg(data)
+    pixels = simple_pixels(data, *plain, least_side) if plain else None
+    return np.repeat(pixels, 3, axis=2) if pixels is not None and pixels.shape[2] == 1 else pixels
+
+
+def simple_pixels(
+    data: Encoded, mode: str, height: int, width: int, least_side: int | None
+) -> NDArray[np.uint8] | None:
+    """Decode a JPEG by simplejpeg to uint8 [H, W, 3], of mode L [H, W, 1]; None where that finds anything odd."""
+    factor = reduction(height, width, least_side) if least_side else 1
+    smaller = {"min_height": height // factor, "min_width": width // factor} if factor > 1 else {}
     try:
-        if mode is None:
-            return None
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(data, PIXEL_FORMATS[mode], fastdct=False, fastupsample=False)
+        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
+            data, PIXEL_FORMATS[mode], fastdct=False, fastupsample=False, **smaller
+        )
     except ValueError:
         return None
-    return pixels if mode == "RGB" else np.repeat(pixels, 3, axis=2)
+    return pixels
 
 
-def plain_jpeg_mode(data: Encoded) -> str | None:
-    """Return RGB or L for a JPEG that only wants decoding: upright, in sRGB, one picture, of three components or one.
+def reduction(height: int, width: int, least_side: int) -> int:
+    """Return by how much a JPEG may be smaller: by what divides both sides, so that its picture has the same edges."""
+    fitting = (factor for factor in REDUCTIONS if height % factor == width % factor == 0
+               and min(height, width) // factor >= least_side)  # fmt: skip
+    return next(fitting, 1) if height * width >= MANY_PIXELS else 1
 
-    Pillow's look at the header takes longer, for each photo.
+
+def plain_jpeg(data: Encoded) -> tuple[str, int, int] | None:
+    """Return mode, height and width of a JPEG that only wants decoding, else None.
+
+    It is upright, in sRGB, one picture, of three components (RGB) or one (L).  Pillow's look at the header takes
+    longer, for each photo.
     """
     if bytes(data[:2]) != JPEG_START:
         return None
-    place, mode, profile = 2, None, b""
+    place, profile = 2, b""
+    mode, height, width = None, 0, 0
     try:
         while data[place] == MARKER:
             kind = data[place + 1]
             length = int.from_bytes(data[place + 2 : place + 4], "big")
             content = place + 4
             if kind == SCAN:
-                return None if mode is None or (profile and to_srgb(profile, mode)) else mode
+                return None if mode is None or (profile and to_srgb(profile, mode)) else (mode, height, width)
             start = bytes(data[content : content + NAMED_BYTES]) if kind in NAMED else b""
             if start.startswith(b"MPF") or (
                 start.startswith(b"Exif") and is_turned(data[content : place + 2 + length])
@@ -146,7 +171,7 @@ def has_too_many_pixels(image: Image.Image) -> bool:
     return image.width * image.height > MAX_PIXELS
 
 
-def jpeg_pixels(image: Image.Image, data: Encoded) -> NDArray[np.uint8] | None:
+def jpeg_pixels(image: Image.Image, data: Encoded, least_side: int | None) -> NDArray[np.uint8] | None:
     """Decode a JPEG to uint8 [H, W, 3], of gray [H, W, 1], in Pillow's very bytes; None where Pillow has to.
 
     simplejpeg complains of the smallest oddity, as does libjpeg of stray bytes: then Pillow decides whether the
@@ -154,13 +179,7 @@ def jpeg_pixels(image: Image.Image, data: Encoded) -> NDArray[np.uint8] | None:
     """
     if image.format not in JPEGS or image.mode not in PIXEL_FORMATS:
         return None
-    try:
-        pixels: NDArray[np.uint8] = simplejpeg.decode_jpeg(
-            data, PIXEL_FORMATS[image.mode], fastdct=False, fastupsample=False
-        )
-    except ValueError:
-        return None
-    return pixels
+    return simple_pixels(data, image.mode, image.height, image.width, least_side)
 
 
 def as_image(pixels: NDArray[np.uint8]) -> Image.Image:

@@ -17,7 +17,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from resnetkit.data.decode import plain_jpeg_mode
+from resnetkit.data.decode import plain_jpeg
 from resnetkit.data.packs import PACK, VERSION
 from resnetkit.data.photo_loader import photo_threads
 from resnetkit.data.photos import PhotoDataset, PhotoSplit
@@ -232,7 +232,7 @@ def made_ready(split: PhotoSplit, index: int, packing: Packing) -> Ready:
     small = smaller(pixels, packing.side)
     if packing.content == "raw":
         return np.ascontiguousarray(small).tobytes(), ".rgb", (small.shape[1], small.shape[0])
-    if small is pixels and plain_jpeg_mode(split.data(index)):
+    if small is pixels and plain_jpeg(split.data(index)):
         return bytes(split.data(index)), ".jpg", (0, 0)
     return encoded(small, packing.quality), ".jpg", (0, 0)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 
 MAX_ASPECT = 64  # long side by short side, of what is resized whole
+OVERSIZE = 2  # sides of a photo that is decoded smaller, by those that it is resized to
 ONE = 1 << 11  # OpenCV's bilinear weights are whole numbers of 1/2048
 PILLOW_FILTERS = {"pillow-bilinear": Image.Resampling.BILINEAR, "pillow-bicubic": Image.Resampling.BICUBIC}
 
@@ -91,6 +92,16 @@ def view_of(preprocess: Preprocess) -> ViewArguments:
         "family": preprocess.family,
         "keep_ratio": preprocess.keep_ratio,
     }
+
+
+def least_side(preprocess: Preprocess) -> int | None:
+    """Return how small a photo may be decoded (`decode`) before it is resized so; None: not at all.
+
+    OpenCV's bilinear looks at four neighbours wherever it is, and sees another picture in a smaller one.
+    """
+    if preprocess.family == "cv2-bilinear":
+        return None
+    return OVERSIZE * (preprocess.resize_size or preprocess.image_size)
 
 
 def middle_of_strip(pixels: Pixels) -> Pixels:
