@@ -33,7 +33,7 @@ from resnetkit.classifier import classifier_of
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engine_store import form_file
 from resnetkit.gate import Bounds
-from resnetkit.gated import CPU, calibrated, judge_of
+from resnetkit.gated import calibrated, judge_of
 from resnetkit.home import write_json
 from resnetkit.load import drawn_model, load_model
 from resnetkit.models import ResNet
@@ -190,7 +190,7 @@ def run(name: str, photos: Path, weights: Path | None, calibration: Path | None)
     """Measure one net."""
     loaded = load_model(weights) if weights else drawn_model(DRAWN)
     torch_side = Side("torch", weights=str(weights)) if weights else Side("torch", drawn=DRAWN)
-    judge = judge_of(classifier_of(loaded, CPU), str(photos)) if weights else None
+    judge = judge_of(classifier_of(loaded), str(photos)) if weights else None
     shown = (
         calibrated(loaded, str(calibration), 300, say)
         if calibration

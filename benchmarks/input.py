@@ -32,7 +32,7 @@ import torch
 from PIL import Image
 
 from resnetkit.assemble import assemble
-from resnetkit.classifier import classifier_of, fitting
+from resnetkit.classifier import classifier_of
 from resnetkit.data.opening import open_data
 from resnetkit.data.packing import Packing, pack
 from resnetkit.data.packs import read_packed
@@ -44,6 +44,7 @@ from resnetkit.data.sampler import block_order, epoch_order
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.evaluate import evaluate
+from resnetkit.fitting import fitting
 from resnetkit.home import write_json
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.memory import keep_freed_memory
@@ -280,7 +281,7 @@ def top1s(weights: str, data: PhotoDataset, folder: Path) -> dict[str, Any]:
 
 def evaluated(loaded: LoadedModel, split: PhotoSplit, preprocess: Preprocess, data: PhotoDataset) -> dict[str, int]:
     """Evaluate a net on a split whose folders are named by synset."""
-    fitted, _ = fitting(classifier_of(loaded, torch.device("cpu")), split, data.class_names, "PHOTOS")
+    fitted, _ = fitting(classifier_of(loaded), split, data.class_names, "PHOTOS")
     outcome = evaluate(TorchEngine(loaded.model, preprocess), fitted)
     return {"images": outcome.images, "correct": outcome.correct}
 

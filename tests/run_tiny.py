@@ -3,7 +3,7 @@
 import sys
 
 from resnetkit.cli import main
-from resnetkit.commands import training, use
+from resnetkit.commands import evaluate, training
 from resnetkit.data.opening import EvaluationData
 from resnetkit.recipes import RECIPES
 from tiny import RECIPE, tiny_dataset
@@ -16,5 +16,5 @@ if __name__ == "__main__":
 
     RECIPES["tiny"] = RECIPE
     vars(training)["open_data"] = lambda name, quarantine: dataset
-    vars(use)["open_evaluation_data"] = opened
+    vars(evaluate)["open_evaluation_data"] = opened
     sys.exit(main())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -82,6 +84,11 @@ def test_the_fastest_that_passes_is_remembered_and_used(
     assert main(["verify", str(weights), "--engine", "openvino"]) == 0
     capsys.readouterr()
 
+    if WAYS[fastest].form:  # torch is neither needed nor imported for it
+        code = f"import sys; from resnetkit.cli import main; main({['predict', str(weights), str(photos)]!r})"
+        code += "; sys.exit('torch' in sys.modules)"
+        subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)
+
     # other preprocessing is another model; another machine knows nothing
     assert main(["predict", str(weights), str(photos), "--mean", "0", "0", "0"]) == 0
     assert "engine torch\n" in capsys.readouterr().err
@@ -129,13 +136,21 @@ def test_an_engine_that_was_not_made_says_how(weights: Path, photos: Path, quick
 
 def test_what_is_remembered_may_be_damaged(weights: Path, photos: Path, quick: Path,
                                            capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
-    file = engine_store.remember(engine_store.key_of(load_model(weights)), "torch-channels-first", {})
+    loaded = load_model(weights)
+    file = engine_store.remember(engine_store.key_of(loaded), "torch-channels-first", {})
     assert main(["predict", str(weights), str(photos)]) == 0
     assert "engine torch-channels-first" in capsys.readouterr().err
     for content in ("", "[]", '{"engine": "warp"}'):
         file.write_text(content)
         assert main(["predict", str(weights), str(photos)]) == DamagedFile.exit_code
         assert str(file) in capsys.readouterr().err
+    file.unlink()
+    engine_store.know_file(str(weights), {"raw": False}, loaded)
+    note = engine_store.note_file(loaded.sha256, {})
+    assert main(["predict", str(weights), str(photos)]) == 0
+    note.write_text("{}")
+    assert main(["predict", str(weights), str(photos)]) == DamagedFile.exit_code
+    assert f"{note} is not whole" in capsys.readouterr().err
 
 
 def test_forms_are_replaced_whole_or_not_at_all(quick: Path) -> None:

@@ -18,11 +18,12 @@ from PIL import Image
 
 from resnetkit import checkpoint, conversion
 from resnetkit.arguments import build_parser
-from resnetkit.classifier import classifier_of, fitting
+from resnetkit.classifier import classifier_of
 from resnetkit.cli import main
 from resnetkit.data import imagenet
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.transforms import Preprocess
+from resnetkit.fitting import fitting
 from resnetkit.layouts.tables import TARGETS
 from resnetkit.load import load_model
 from resnetkit.models import MODELS, Architecture, ResNet, find_architecture
@@ -283,7 +284,7 @@ def test_all_of_imagenet_is_in_its_order_though_two_classes_share_a_name(tmp_pat
     for names in (imagenet.names(), long_names):
         loaded = load_model(saved_net(tmp_path / f"{names[0]}.safetensors", names))
         split = PhotoSplit(tmp_path, np.array([b"a", b"b"]), np.array([134, 517]))
-        found, matched = fitting(classifier_of(loaded, torch.device("cpu")), split, imagenet.names(), "imagenet")
+        found, matched = fitting(classifier_of(loaded), split, imagenet.names(), "imagenet")
         assert found.labels.tolist() == [134, 517]
         assert matched is None
 

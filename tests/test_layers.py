@@ -48,6 +48,7 @@ GROUPS = (
     ("load",),
     ("engine_store",),
     ("together", "classifier", "quantize"),
+    ("fitting",),
     ("export", "assemble", "cost", "batch_plan", "gpus"),
     ("training_state", "step"),
     ("train", "predict", "report", "forecast", "data_page"),

@@ -21,17 +21,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import safetensors.torch
-import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
 
 from resnetkit.errors import BadRequest, DamagedFile
 from resnetkit.home import atomic_write, read_json, sync_folder, write_json
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_to_json
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 RECIPE, METRICS, STATE = "recipe.json", "metrics.jsonl", "state"
 WEIGHTS, EVALUATION, REPORT = "weights.safetensors", "evaluation.json", "report.html"
@@ -115,6 +115,8 @@ def drop_redone_events(run: Path, step: int) -> None:
 
 def save_state(run: Path, state: State, kept_step: int | None = None) -> Path:
     """Save a state beside the earlier ones, whole or not at all; keep it, the one before and that of `kept_step`."""
+    import safetensors.torch  # here: a run directory's files can be found without torch
+
     folder = run / STATE
     folder.mkdir(exist_ok=True)
     final = folder / state_name(state.step)
@@ -183,6 +185,8 @@ def load_state(run: Path, step: int | None = None) -> State | None:
 
 def read_state(folder: Path) -> State:
     """Read one saved state and check it."""
+    import safetensors.torch
+
     wrapper = read_json(folder / "state.json")
     facts = wrapper.get("state") if isinstance(wrapper, dict) else None
     if not isinstance(facts, dict) or json_sha256(facts) != wrapper.get("sha256"):
@@ -210,7 +214,7 @@ def tensors_sha256(tensors: Mapping[str, Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(name for name in tensors if not name.endswith("num_batches_tracked")):
-        value = tensors[name].detach().to("cpu", torch.float32).contiguous()
+        value = tensors[name].detach().cpu().float().contiguous()
         digest.update(f"{name} {list(value.shape)}\n".encode())
         digest.update(value.numpy().data)
     return digest.hexdigest()
@@ -221,6 +225,8 @@ def save_weights(path: Path, weights: Mapping[str, Tensor], metadata: Mapping[st
 
     The metadata get the `tensors_sha256` of the weights, by which a file alone can be verified.
     """
+    import safetensors.torch
+
     plain = {name: value.detach().cpu().contiguous() for name, value in weights.items()}
     said = {**metadata, "tensors_sha256": tensors_sha256(plain)}
     payload = safetensors.torch.save(plain, {METADATA_KEY: json.dumps(said)})

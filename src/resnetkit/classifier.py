@@ -1,27 +1,26 @@
-"""What classifies images, by whatever name: weights on torch, or an exported model on its own engine."""
+"""What classifies images, by whatever name: weights on torch, or an exported model on its own engine.
+
+torch is imported only where it computes: an exported model, or a form that `bench` found to be fastest, does without.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
-
-import torch
+from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from resnetkit import engine_store
 from resnetkit.artefact import Artefact, is_artefact, open_artefact
-from resnetkit.data import imagenet
-from resnetkit.data.photos import PhotoSplit
-from resnetkit.data.spec import Split
 from resnetkit.engines import Engine
-from resnetkit.engines.of_torch import on_device
 from resnetkit.errors import BadRequest
-from resnetkit.layouts.recognise import shorten
-from resnetkit.load import LoadedModel, load_model
-from resnetkit.models.resnet import StrideStyle
 from resnetkit.ways import AUTO, WAYS
-from resnetkit.weights_file import are_placeholders
+
+if TYPE_CHECKING:
+    from resnetkit.load import LoadedModel
+    from resnetkit.models.resnet import StrideStyle
+
+CPU = "cpu"
 
 
 class Said(TypedDict, total=False):
@@ -49,42 +48,76 @@ class Classifier:
 
 
 def open_classifier(
-    name: str, device: torch.device, engine_name: str | None = None, **said: Unpack[Said]
+    name: str, device: str | None = CPU, engine_name: str | None = None, **said: Unpack[Said]
 ) -> Classifier:
     """Open a model by its name; what is said of it, and the errors, are those of `load_model`.
 
     It runs as it is, weights in torch and an exported model on its own engine, or on the engine that is named: "auto"
-    is the one that `bench` found to be the fastest here, if it did.  BadRequest for an engine that does not run it, and
-    for anything said beside an exported model, or another device than the CPU: all of it is inside.
+    is the one that `bench` found to be the fastest here, if it did.  A device is one of torch's; None is CUDA's where
+    there is one.  BadRequest for an engine that does not run it, and for anything said beside an exported model, or
+    another device than the CPU: all of it is inside.
     """
-    if not is_artefact(Path(name)):
-        return classifier_on(load_model(name, **said), device, engine_name, name)
+    if is_artefact(Path(name)):
+        return exported_classifier(Path(name), device, engine_name, said)
+    if engine_name and (device == CPU or (device is None and not engine_store.may_have_gpu())):
+        found = known_form(name, engine_name, said)
+        if found:
+            return found
+    from resnetkit.load import load_model
+
+    return classifier_on(load_model(name, **said), device, engine_name, name)
+
+
+def exported_classifier(path: Path, device: str | None, engine_name: str | None, said: Said) -> Classifier:
+    """Open an exported model, on its own engine or one that is named."""
     given = {f"--{option.replace('_', '-')}": value for option, value in said.items()}
     problems = [f"{option}: it has its own inside" for option, value in given.items() if value]
-    if device.type != "cpu":
+    if device not in (None, CPU):
         problems.append(f"--device {device}: its engine runs on the CPU")
     if problems:
-        raise BadRequest(f"{name} is an exported model", *problems, "next: export the weights anew")
-    artefact = open_artefact(Path(name), engine_name or AUTO)
+        raise BadRequest(f"{path} is an exported model", *problems, "next: export the weights anew")
+    return classifier_of_artefact(artefact_on(path, engine_name))
+
+
+def artefact_on(path: Path, engine_name: str | None) -> Artefact:
+    """Open an exported model on its own engine, one that is named, or with "auto" the fastest here."""
+    artefact = open_artefact(path, engine_name or AUTO)
     fastest = engine_store.remembered(artefact.sha256) if engine_name == AUTO else None
-    return classifier_of_artefact(open_artefact(Path(name), fastest) if fastest else artefact)
+    return open_artefact(path, fastest) if fastest else artefact
 
 
-def classifier_on(loaded: LoadedModel, device: torch.device, engine_name: str | None, name: str) -> Classifier:
+def known_form(name: str, engine_name: str, said: Said) -> Classifier | None:
+    """Open the form of a weights file that `bench` made for an engine; None where it is torch, or nothing is known."""
+    known = engine_store.known_file(name, said)
+    if known is None:
+        return None
+    way = WAYS[(engine_store.remembered(known.key) if engine_name == AUTO else engine_name) or "torch"]
+    file = engine_store.file_of(known.key, way) if way.form else None
+    if file is None:
+        return None
+    classifier = classifier_of_artefact(open_artefact(file, way.name))
+    return replace(classifier, origin=f"{known.path}{known.origin}", assumptions=known.assumptions,
+                   sha256=known.sha256)  # fmt: skip
+
+
+def classifier_on(loaded: LoadedModel, device: str | None, engine_name: str | None, name: str) -> Classifier:
     """Return a loaded model on an engine, by a form of it that `bench` has made."""
+    from resnetkit.processes import choose_device
+
+    where = choose_device(device)
     key = engine_store.key_of(loaded)
     way = WAYS[(engine_store.remembered(key) if engine_name == AUTO else engine_name) or "torch"]
-    if way.form and device.type != "cpu":
+    if way.form and where.type != CPU:
         if engine_name != AUTO:
-            raise BadRequest(f"--engine {way.name} runs on the CPU", f"got --device {device}")
+            raise BadRequest(f"--engine {way.name} runs on the CPU", f"got --device {where}")
         way = WAYS["torch"]
     if not way.form:
-        return classifier_of(loaded, device, way.name)
+        return classifier_of(loaded, str(where), way.name)
     file = engine_store.file_of(key, way)
     if file is None:
         raise BadRequest(f"--engine {way.name}: no such form of {name} was made here", loaded.origin,
                          f"next: resnetkit bench {name}")  # fmt: skip
-    return replace(classifier_of(loaded, device), engine=open_artefact(file, way.name).engine)
+    return replace(classifier_of(loaded), engine=open_artefact(file, way.name).engine)
 
 
 def classifier_of_artefact(artefact: Artefact) -> Classifier:
@@ -93,10 +126,13 @@ def classifier_of_artefact(artefact: Artefact) -> Classifier:
                       artefact.facts.about)  # fmt: skip
 
 
-def classifier_of(loaded: LoadedModel, device: torch.device, way_name: str = "torch") -> Classifier:
+def classifier_of(loaded: LoadedModel, device: str = CPU, way_name: str = "torch") -> Classifier:
     """Return a loaded model as a classifier in torch, on a device."""
+    from resnetkit.engines.of_torch import on_device
+    from resnetkit.processes import choose_device
+
     return Classifier(
-        engine=on_device(loaded.model, loaded.preprocess, device, way_name),
+        engine=on_device(loaded.model, loaded.preprocess, choose_device(device), way_name),
         class_names=loaded.class_names,
         channels=loaded.model.arch.in_channels,
         origin=loaded.origin,
@@ -104,64 +140,3 @@ def classifier_of(loaded: LoadedModel, device: torch.device, way_name: str = "to
         sha256=loaded.sha256,
         about=loaded.about,
     )
-
-
-# --- which of its classes the folders of a data set are ---
-
-
-def fitting(
-    loaded: Classifier, split: Split | PhotoSplit, folder_names: Sequence[str], data: str
-) -> tuple[Split | PhotoSplit, str | None]:
-    """Return the images with the labels of the model's classes, and what was assumed for that.
-
-    All that does not fit is told in one refusal.
-    """
-    matched, count = None, len(loaded.class_names)
-    problems = []
-    if are_same(tuple(folder_names), loaded.class_names):
-        pass
-    elif sorted(folder_names) == sorted(loaded.class_names) and len(set(folder_names)) == len(folder_names):
-        split = split.relabelled([loaded.class_names.index(name) for name in folder_names])
-    elif isinstance(split, PhotoSplit) and not are_placeholders(loaded.class_names):
-        numbers, strangers = match_classes(folder_names, loaded.class_names)
-        if strangers:
-            problems += [
-                *strangers,
-                "next: name the folders as the model's classes, or its classes: --class-names FILE",
-            ]
-        else:
-            split = split.relabelled(numbers)
-    elif count != len(folder_names):
-        problems.append(f"it has {count} classes, the data {len(folder_names)}")
-    elif isinstance(split, PhotoSplit):
-        matched = "class folders in the order of their names, the weights name no classes (--class-names)"
-    if loaded.channels != 3:
-        problems.append(f"it has {loaded.channels} channels, the data 3")
-    if isinstance(split, Split) and loaded.engine.preprocess.image_size != split.images.shape[1]:
-        sides = f"{loaded.engine.preprocess.image_size} pixels a side, the data {split.images.shape[1]}"
-        problems.append(f"it has {sides}")
-    if problems:
-        raise BadRequest(f"the model does not fit {data}", *problems, loaded.origin)
-    return split, matched
-
-
-def are_same(names: tuple[str, ...], others: tuple[str, ...]) -> bool:
-    """Say whether two lists have the same classes in the same order; ImageNet's may be written with synonyms."""
-    return names == others or (imagenet.are_imagenet(names) and imagenet.are_imagenet(others))
-
-
-def match_classes(folder_names: Sequence[str], class_names: tuple[str, ...]) -> tuple[list[int], list[str]]:
-    """Return the class number of each folder, found by its name or ImageNet synset, and what is wrong with others."""
-    places: dict[str, list[int]] = {}
-    for number, name in enumerate(class_names):
-        places.setdefault(name, []).append(number)
-    if imagenet.are_imagenet(class_names):
-        places |= {synset: [number] for number, synset in enumerate(imagenet.synsets())}
-    unknown = [name for name in folder_names if name not in places]
-    doubtful = [name for name in folder_names if len(places.get(name, [])) > 1]
-    strangers = []
-    if unknown:
-        strangers.append(f"folders that are no class of it: {shorten(unknown)}; its classes: {shorten(list(places))}")
-    if doubtful:
-        strangers.append(f"folders whose name several of its classes have: {shorten(doubtful)}")
-    return [places[name][0] for name in folder_names if name in places], strangers

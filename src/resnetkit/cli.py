@@ -40,9 +40,9 @@ def run(words: list[str]) -> int:
     arguments = vars(build_parser().parse_args(words or ["--help"]))
     name = arguments.pop("command")
     arguments.pop("debug")
-    from resnetkit import commands
+    from resnetkit.commands import command
 
-    return commands.COMMANDS[name](**arguments)
+    return command(name)(**arguments)
 
 
 def describe(error: BaseException) -> tuple[str, int]:

@@ -10,18 +10,21 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from resnetkit import checkpoint
 from resnetkit.artefact import ENDINGS, VERSION
 from resnetkit.errors import DamagedFile
-from resnetkit.home import home, locked, read_json, write_json
-from resnetkit.load import LoadedModel
+from resnetkit.home import file_sha256, home, locked, read_json, write_json
 from resnetkit.provenance import processor, usable_cores
+
+if TYPE_CHECKING:
+    from resnetkit.load import LoadedModel
 from resnetkit.ways import WAYS, Format, Way
 
 FOLDER = "engines"
@@ -89,6 +92,67 @@ def remember(key: str, engine_name: str, measured: dict[str, Any]) -> Path:
     file.parent.mkdir(parents=True, exist_ok=True)
     write_json(file, {"engine": engine_name, "here": here(), "measured": measured})
     return file
+
+
+# --- weights files that are known, so that their net need not be built ---
+
+
+@dataclass(frozen=True)
+class Known:
+    """What `bench` knew of a weights file."""
+
+    path: Path
+    sha256: str
+    key: str
+    origin: str  # what follows the path
+    assumptions: tuple[str, ...]
+
+
+def known_file(name: str, said: Mapping[str, Any]) -> Known | None:
+    """Return what is known of the weights file that a name means, used as is said; None for all else."""
+    path = weights_path(name)
+    if path is None:
+        return None
+    sha256 = file_sha256(path)
+    note = note_file(sha256, said)
+    if not note.is_file():
+        return None
+    kept = read_json(note)
+    try:
+        return Known(path, sha256, str(kept["key"]), str(kept["origin"]), tuple(map(str, kept["assumptions"])))
+    except (TypeError, KeyError) as error:
+        raise DamagedFile(f"{note} is not whole", f"got {error!r}", "next: remove it") from error
+
+
+def know_file(name: str, said: Mapping[str, Any], loaded: LoadedModel) -> None:
+    """Keep what was found of a weights file."""
+    path = weights_path(name)
+    if path is None:
+        return
+    note = note_file(loaded.sha256, said)
+    note.parent.mkdir(parents=True, exist_ok=True)
+    facts = {"key": key_of(loaded), "origin": loaded.origin.removeprefix(str(path)), "assumptions": loaded.assumptions}
+    write_json(note, facts)
+
+
+def weights_path(name: str) -> Path | None:
+    """Return the file that a name means by itself: a file, or that of a run directory."""
+    path = Path(name)
+    if (path / checkpoint.RECIPE).is_file():
+        path = path / checkpoint.WEIGHTS
+    return path if path.is_file() else None
+
+
+def note_file(sha256: str, said: Mapping[str, Any]) -> Path:
+    """Return the file with what is known of a weights file that is used so."""
+    told = {option: value for option, value in sorted(said.items()) if value}
+    digest = hashlib.sha256(json.dumps([VERSION, sha256, told]).encode()).hexdigest()
+    return home() / FOLDER / "files" / f"{digest}.json"
+
+
+def may_have_gpu() -> bool:
+    """Say whether there may be a GPU that torch would rather use, without asking torch."""
+    return any(Path(device).exists() for device in ("/dev/nvidiactl", "/dev/dxg"))
 
 
 @contextmanager

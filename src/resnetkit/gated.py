@@ -6,22 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import torch
-
 from resnetkit.artefact import Artefact, Facts
-from resnetkit.classifier import Classifier, fitting
+from resnetkit.classifier import Classifier
 from resnetkit.data.opening import open_data, open_evaluation_data, refuse_unknown
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import DATASETS, Split
 from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest, GateFailed
 from resnetkit.export import Deployed, draft_of, write_facts
+from resnetkit.fitting import fitting
 from resnetkit.gate import Bounds, Figures, Remembering, measure
 from resnetkit.load import LoadedModel
 from resnetkit.progress import StepProgress
 from resnetkit.quantize import Calibration, Int8, calibration_of, layers_that_hurt
 
-CPU = torch.device("cpu")
 REFUSED = "the exported model does not answer like the model; nothing was written"
 Say = Callable[[str], None]
 

@@ -7,23 +7,24 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from resnetkit import checkpoint
-from resnetkit.batch_plan import BatchPlan
-from resnetkit.bench import PERCENTILES, Measured
-from resnetkit.classifier import Classifier
-from resnetkit.conversion import Conversion
-from resnetkit.data_page import DataFacts
-from resnetkit.doctor import across_of, copy_counts
-from resnetkit.evaluate import Evaluation
-from resnetkit.forecast import Forecast
-from resnetkit.plan import Plan
-from resnetkit.predict import Prediction
-from resnetkit.verify import Check
+
+if TYPE_CHECKING:  # what is printed was made already: nothing is imported for it
+    from resnetkit.batch_plan import BatchPlan
+    from resnetkit.bench import Measured
+    from resnetkit.classifier import Classifier
+    from resnetkit.conversion import Conversion
+    from resnetkit.data_page import DataFacts
+    from resnetkit.evaluate import Evaluation
+    from resnetkit.forecast import Forecast
+    from resnetkit.plan import Plan
+    from resnetkit.predict import Prediction
+    from resnetkit.verify import Check
 
 OUT = Console(soft_wrap=True, highlight=False, markup=False)
 ERR = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)
@@ -196,7 +197,7 @@ def print_bench(origin: str, notes: Sequence[str], measured: Measured) -> None:
     for row in measured.rows:
         cells = []
         for timing in row.timings:
-            times = " / ".join(f"{1000 * timing.percentiles[share]:.3g}" for share in PERCENTILES)
+            times = " / ".join(f"{1000 * timing.percentiles[share]:.3g}" for share in timing.percentiles)
             share = "" if timing.share_of_peak is None else f"{timing.share_of_peak:.0%}"
             cells += [times, f"{timing.images_per_second:.1f}", share]
         size = "" if row.candidate.file_bytes is None else f"{row.candidate.file_bytes / 1e6:.1f}"
@@ -309,6 +310,8 @@ def print_conversion(done: Conversion, console: Console) -> None:
 
 def print_findings(found: dict[str, Any]) -> None:
     """Print what an examination of data found: a row for each thing, with how many and examples."""
+    from resnetkit.doctor import across_of, copy_counts
+
     splits = ", ".join(f"{name} {count:,}" for name, count in found["splits"].items())
     OUT.print(f"{found['data']}: {found['images']:,} photos ({splits}), {len(found['classes']):,} classes, all read")
     table = Table("what", "how many", "for example")

@@ -14,21 +14,22 @@ from typing import Any
 import torch
 
 from resnetkit import checkpoint
-from resnetkit.artefact import is_artefact, open_artefact
-from resnetkit.classifier import classifier_of_artefact, classifier_on, fitting
+from resnetkit.artefact import is_artefact
+from resnetkit.classifier import artefact_on, classifier_of_artefact, classifier_on
 from resnetkit.data.opening import EvaluationData, open_evaluation_data
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
 from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
 from resnetkit.evaluate import class_row, evaluate
+from resnetkit.fitting import fitting
 from resnetkit.home import file_sha256, read_json
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.metrics import wilson_interval
 from resnetkit.published import PUBLISHED, kept_file, of_page
 from resnetkit.recipes import RECIPES
 from resnetkit.statements import EXACT, STATEMENTS
-from resnetkit.ways import AUTO, WAYS
+from resnetkit.ways import WAYS
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
@@ -217,7 +218,7 @@ def check_file(path: Path, machine: Machine) -> Iterator[Check]:
 
 def check_artefact(path: Path, machine: Machine) -> Iterator[Check]:
     """Check what an exported model says of its gate: that the figures follow from the counts, and are found again."""
-    artefact = open_artefact(path, machine.engine or AUTO)
+    artefact = artefact_on(path, machine.engine)
     subject, gate = path.name, artefact.facts.gate
     if gate is None:
         yield unchecked(subject, "gate", None, "it was exported without one")
@@ -255,7 +256,7 @@ def check_accuracy(
     subject: str, loaded: LoadedModel, data: EvaluationData, claims: Mapping[str, Any], machine: Machine
 ) -> Iterator[Check]:
     """Evaluate weights, and compare each figure that is claimed."""
-    engine = classifier_on(loaded, machine.device, machine.engine, subject).engine
+    engine = classifier_on(loaded, str(machine.device), machine.engine, subject).engine
     share = INT8_TOLERANCE if WAYS[engine.name].is_rounded else IMAGES_TOLERANCE
     yield from check_figures(subject, engine, len(loaded.class_names), data, claims, share)
 

@@ -1,40 +1,28 @@
-"""One function a command, called by `cli.py` with its arguments by name."""
+"""One function a command, called by `cli.py` with its arguments by name; only its own module is imported."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 
-from resnetkit.commands.bench import bench
-from resnetkit.commands.data import data
-from resnetkit.commands.doctor import doctor
-from resnetkit.commands.export import export
-from resnetkit.commands.finetune import finetune
-from resnetkit.commands.plan import plan
-from resnetkit.commands.show import show, zoo
-from resnetkit.commands.training import report, train
-from resnetkit.commands.use import evaluate, predict
-from resnetkit.commands.verify import verify
-from resnetkit.commands.weights import convert, push
-
-COMMANDS: dict[str, Callable[..., int]] = {
-    function.__name__: function
-    for function in (
-        zoo,
-        show,
-        plan,
-        data,
-        doctor,
-        train,
-        finetune,
-        evaluate,
-        verify,
-        predict,
-        convert,
-        export,
-        bench,
-        push,
-        report,
-    )
+HOMES = {
+    "data": ("data",),
+    "show": ("show", "zoo"),
+    "plan": ("plan",),
+    "doctor": ("doctor",),
+    "training": ("train", "report"),
+    "finetune": ("finetune",),
+    "evaluate": ("evaluate",),
+    "verify": ("verify",),
+    "predict": ("predict",),
+    "weights": ("convert", "push"),
+    "export": ("export",),
+    "bench": ("bench",),
 }
 
-__all__ = ["COMMANDS"]
+
+def command(name: str) -> Callable[..., int]:
+    """Return the function of a command."""
+    home = next(home for home, names in HOMES.items() if name in names)
+    function: Callable[..., int] = getattr(import_module(f"resnetkit.commands.{home}"), name)
+    return function

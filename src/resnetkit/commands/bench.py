@@ -18,11 +18,11 @@ from resnetkit.bench_worker import Side
 from resnetkit.classifier import Said, classifier_of, classifier_of_artefact
 from resnetkit.commands.names import read_class_names
 from resnetkit.data.spec import DATASETS
-from resnetkit.engine_store import key_of, remember, renewed
+from resnetkit.engine_store import key_of, know_file, remember, renewed
 from resnetkit.errors import BadRequest
 from resnetkit.export import files_of
 from resnetkit.gate import Bounds
-from resnetkit.gated import CPU, Judge, calibrated, data_of, judge_of
+from resnetkit.gated import Judge, calibrated, data_of, judge_of
 from resnetkit.load import LoadedModel, drawn_model, find_model, load_model
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.models.counting import count
@@ -91,7 +91,7 @@ def bench_weights(
     loaded = drawn_model(model) if drawn else load_model(model, **said)
     if loaded.model.arch.in_channels != 3:
         raise BadRequest(f"images have 3 channels, the model takes {loaded.model.arch.in_channels}", loaded.origin)
-    classifier = classifier_of(loaded, CPU)
+    classifier = classifier_of(loaded)
     judge = None if no_gate else judge_of(classifier, data_of(classifier, data))
     shown = calibration_for(loaded, judge, calibration, images)
     told = tuple((name, value) for name, value in said.items() if value)
@@ -100,6 +100,8 @@ def bench_weights(
     with forms_folder(loaded, judge) as folder:
         candidates += exported_candidates(loaded, folder, judge, bounds, shown, ERR.print)
         measured = measure(candidates, macs_of(loaded.model.arch, loaded.preprocess.image_size), ERR.print)
+    if judge:
+        know_file(model, said, loaded)
     notes = [f"judged on {judge.place}" if judge else "no gate, as asked: what is not torch was never compared with it"]
     notes += ["weights drawn at random: it is about speed alone"] if drawn else []
     return Outcome(loaded.origin, (*notes, remembering(key_of(loaded), measured, judge)), measured)

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from resnetkit.commands.device import choose_device
 from resnetkit.data.quarantine import Quarantined, write_quarantine
 from resnetkit.data.spec import DATASETS
 from resnetkit.doctor import Diagnosis, examine, findings, quarantine_of, roster_of
@@ -18,6 +17,7 @@ from resnetkit.errors import BadRequest
 from resnetkit.home import write_json
 from resnetkit.load import load_model
 from resnetkit.printing import OUT, print_findings
+from resnetkit.processes import choose_device
 from resnetkit.progress import StepProgress
 
 PAGE, FINDINGS, QUARANTINE = "report.html", "findings.json", "quarantine.csv"

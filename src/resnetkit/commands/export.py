@@ -11,7 +11,7 @@ from resnetkit.commands.names import read_class_names
 from resnetkit.errors import BadRequest
 from resnetkit.export import check_target, drafted, facts_of, keep
 from resnetkit.gate import Bounds
-from resnetkit.gated import CPU, calibrated, data_of, judge_of, write_gated
+from resnetkit.gated import calibrated, data_of, judge_of, write_gated
 from resnetkit.load import LoadedModel, load_model
 from resnetkit.models.resnet import StrideStyle
 from resnetkit.printing import OUT
@@ -45,7 +45,7 @@ def export(
     target = Path(out or f"{own or 'model'}{ENDINGS[form]}")
     check_target(target, form)
     refuse_odd(loaded, form, int8, calibration)
-    classifier = classifier_of(loaded, CPU)
+    classifier = classifier_of(loaded)
     judge = None if no_gate else judge_of(classifier, data_of(classifier, data))
     OUT.print(loaded.origin)
     how = Int8(calibrated(loaded, str(calibration), images, OUT.print)) if int8 else None

@@ -15,7 +15,6 @@ import torch
 
 from resnetkit import checkpoint
 from resnetkit.batch_plan import fit
-from resnetkit.commands.device import choose_device
 from resnetkit.commands.doctor import FINDINGS, PAGE, QUARANTINE, shown, written
 from resnetkit.commands.training import Chosen, free_run, train_chosen
 from resnetkit.cost import recipe_cost
@@ -35,7 +34,7 @@ from resnetkit.load import load_model
 from resnetkit.lr_range import STEPS, RangeTest, range_test
 from resnetkit.metrics import wilson_interval
 from resnetkit.printing import OUT, percent, print_findings
-from resnetkit.processes import ALONE
+from resnetkit.processes import ALONE, choose_device
 from resnetkit.progress import StepProgress, duration
 from resnetkit.recipe import Balance, Recipe
 from resnetkit.recipe_json import recipe_to_json

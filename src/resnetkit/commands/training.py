@@ -14,7 +14,6 @@ import torch
 
 from resnetkit import checkpoint
 from resnetkit.batch_plan import fit
-from resnetkit.commands.device import choose_device
 from resnetkit.cost import RecipeCost, recipe_cost
 from resnetkit.data.opening import open_data
 from resnetkit.data.photos import PhotoDataset
@@ -24,7 +23,7 @@ from resnetkit.errors import BadRequest, ResnetkitError
 from resnetkit.home import read_json
 from resnetkit.journal import warn
 from resnetkit.printing import OUT, print_run
-from resnetkit.processes import Processes, joined, local_device
+from resnetkit.processes import Processes, choose_device, joined, local_device
 from resnetkit.progress import duration
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_differences, recipe_to_json

@@ -6,10 +6,10 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from resnetkit.commands.device import choose_device
 from resnetkit.data.opening import refuse_unknown
 from resnetkit.errors import BadRequest
 from resnetkit.printing import OUT, print_checks
+from resnetkit.processes import choose_device
 from resnetkit.verify import Machine, verify_all
 from resnetkit.verify import verify as verify_one
 

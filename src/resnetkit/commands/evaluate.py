@@ -1,4 +1,4 @@
-"""The commands `evaluate` and `predict`: plain arguments in, output printed, exit code returned."""
+"""The command `evaluate`: plain arguments in, output printed, exit code returned."""
 
 from __future__ import annotations
 
@@ -6,27 +6,24 @@ import csv
 import hashlib
 import io
 import json
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from resnetkit.classifier import fitting, open_classifier
-from resnetkit.commands.device import choose_device
+from resnetkit.classifier import open_classifier
 from resnetkit.commands.names import read_class_names
 from resnetkit.data.opening import open_evaluation_data, refuse_unknown
 from resnetkit.data.spec import Split
 from resnetkit.errors import BadRequest
 from resnetkit.evaluate import Evaluation
 from resnetkit.evaluate import evaluate as evaluate_model
+from resnetkit.fitting import fitting
 from resnetkit.home import atomic_write
 from resnetkit.journal import warn
 from resnetkit.models.resnet import StrideStyle
-from resnetkit.predict import Unreadable, find_images
-from resnetkit.predict import predict as predict_files
-from resnetkit.printing import ERR, prediction_line, print_evaluation, print_origin
-from resnetkit.processes import joined, local_device
+from resnetkit.printing import print_evaluation
+from resnetkit.processes import choose_device, joined, local_device
 from resnetkit.progress import StepProgress
 from resnetkit.provenance import provenance, versions
 from resnetkit.weights_file import are_placeholders
@@ -53,7 +50,7 @@ def evaluate(
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, where, engine, mean=mean, std=std, class_names=names, plain=plain,
+    loaded = open_classifier(model, str(where), engine, mean=mean, std=std, class_names=names, plain=plain,
                              stride_style=stride_style, raw=raw)  # fmt: skip
     trained_on = (loaded.about.get("data") or {}).get("sha256")
     given = open_evaluation_data(data, trained_on=trained_on, quarantine=quarantine)
@@ -97,42 +94,3 @@ def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str
         writer.writerow((index, class_names[label], class_names[prediction], *numbers))
     with atomic_write(path) as file:
         file.write(text.getvalue().encode())
-
-
-def predict(
-    model: str,
-    images: list[str],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
-    top: int,
-    class_names: str | None,
-    as_json: bool,
-    device: str | None,
-    engine: str | None,
-) -> int:
-    """Print the most likely classes of each image; exit code 1 when one could not be read."""
-    where = choose_device(device)
-    files = find_images(images)
-    chosen = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, where, engine, mean=mean, std=std, class_names=chosen, plain=plain,
-                             stride_style=stride_style, raw=raw)  # fmt: skip
-    if loaded.channels != 3:
-        raise BadRequest(f"images have 3 channels, the model takes {loaded.channels}", loaded.origin)
-    names = loaded.class_names
-    print_origin(loaded, ERR)
-    width = max(map(len, files))
-    unreadable = 0
-    for outcome in predict_files(loaded.engine, files, top_k=top):
-        if isinstance(outcome, Unreadable):
-            unreadable += 1
-            print(f"error: {outcome.file}: {outcome.reason}", file=sys.stderr)
-            if as_json:
-                print(json.dumps({"file": outcome.file, "error": outcome.reason}), flush=True)
-        else:
-            print(prediction_line(outcome, names, width, as_json), flush=True)
-    if unreadable:
-        print(f"{unreadable} of {len(files)} files could not be read", file=sys.stderr)
-    return 1 if unreadable else 0
