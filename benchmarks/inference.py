@@ -22,25 +22,20 @@ from collections.abc import Callable
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.bench import Candidate, Measured, exported_candidates, measure, own_candidates
 from resnetkit.bench_worker import Opened, Side, opened
-from resnetkit.classifier import classifier_of
 from resnetkit.data.transforms import Preprocess
 from resnetkit.engine_store import form_file
-from resnetkit.gate import Bounds
-from resnetkit.gated import calibrated, judge_of
 from resnetkit.home import write_json
-from resnetkit.load import drawn_model, load_model
-from resnetkit.models import ResNet
-from resnetkit.models.counting import count
 from resnetkit.provenance import provenance
-from resnetkit.quantize import Calibration
 from resnetkit.ways import WAYS, Way
+
+if TYPE_CHECKING:  # what a side does not need is not imported in its process, which imports this file
+    from resnetkit.bench import Candidate, Measured
 
 RESULT = Path(__file__).parents[1] / "results" / "inference.json"
 DRAWN = "resnet50_8xb32_in1k"
@@ -98,15 +93,15 @@ def mmpretrain_inferencer(name: str) -> Any:
 
 
 def direct(library: str, file: Path) -> Opened:
-    """Open a file by its library alone, as its documentation does."""
+    """Open a file by its library alone, with its own settings but that float32 is computed in float32."""
     if library == "openvino":
-        from resnetkit.engines.of_openvino import compile_model, read_model
+        import openvino
 
-        compiled = compile_model(read_model(file))
+        compiled = openvino.Core().compile_model(file, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
         return lambda images: compiled(images)[0], SIDE
-    from resnetkit.engines.of_onnx import open_session
+    import onnxruntime
 
-    session = open_session(file)
+    session = onnxruntime.InferenceSession(file)
     return lambda images: session.run(["logits"], {"images": images})[0], SIDE
 
 
@@ -163,6 +158,8 @@ def endless(photos: Path) -> itertools.cycle[Path]:
 
 def peers(name: str) -> list[Candidate]:
     """Return the peers' sides."""
+    from resnetkit.bench import Candidate
+
     sides = {"timm eager": partial(timm_net, name, False), "timm channels last": partial(timm_net, name, True),
              "mmpretrain eager": partial(mmpretrain_net, name)}  # fmt: skip
     return [Candidate(label, load, "a peer", passed=False) for label, load in sides.items()]
@@ -170,6 +167,8 @@ def peers(name: str) -> list[Candidate]:
 
 def beside(way: Way, folder: Path) -> Candidate:
     """Return the side that calls a way's library directly."""
+    from resnetkit.bench import Candidate
+
     assert way.form
     load = partial(direct, way.library, form_file(folder, way.form, way.int8))
     return Candidate(DIRECT + way.name, load, "no code of ours between", passed=False)
@@ -177,6 +176,8 @@ def beside(way: Way, folder: Path) -> Candidate:
 
 def files_sides(name: str, torch_side: Side, fastest: Side, photos: Path) -> list[Candidate]:
     """Return the sides from a file to its label."""
+    from resnetkit.bench import Candidate
+
     sides: dict[str, Callable[[], Opened]] = {
         "timm": partial(files_by_timm, name, photos),
         "mmpretrain": partial(files_by_mmpretrain, name, photos),
@@ -188,11 +189,20 @@ def files_sides(name: str, torch_side: Side, fastest: Side, photos: Path) -> lis
 
 def run(name: str, photos: Path, weights: Path | None, calibration: Path | None) -> dict[str, Any]:
     """Measure one net."""
+    from resnetkit.bench import exported_candidates, own_candidates, time_candidates
+    from resnetkit.classifier import classifier_of
+    from resnetkit.gate import Bounds
+    from resnetkit.gated import calibrated, judge_of
+    from resnetkit.load import drawn_model, load_model
+    from resnetkit.models import ResNet
+    from resnetkit.models.counting import count
+    from resnetkit.quantize import Calibration
+
     loaded = load_model(weights) if weights else drawn_model(DRAWN)
     torch_side = Side("torch", weights=str(weights)) if weights else Side("torch", drawn=DRAWN)
     judge = judge_of(classifier_of(loaded), str(photos)) if weights else None
     shown = (
-        calibrated(loaded, str(calibration), 300, say)
+        calibrated(loaded, str(calibration), 300, judge, say)
         if calibration
         else Calibration(np.random.default_rng(0).integers(0, 256, (8, 224, 224, 3), np.uint8), "generated")
     )
@@ -205,17 +215,17 @@ def run(name: str, photos: Path, weights: Path | None, calibration: Path | None)
         exact = [WAYS[way] for way in runnable if not WAYS[way].bfloat16]
         pairs = [side for each in exported for side in (each, *(beside(way, folder) for way in exact
                                                                if way.name == each.name))]  # fmt: skip
-        arithmetic = measure([*peers(name), *ours, *pairs], macs, say)
-        fastest = next(row.candidate.name for row in arithmetic.rows if row.candidate.name in (judge_passed(exported)))
+        arithmetic = time_candidates([*peers(name), *ours, *pairs], macs, say)
+        fastest = next(row.candidate.name for row in arithmetic.rows if row.candidate.name in (choosable(exported)))
         way = WAYS[fastest]
         assert way.form
         auto = Side(fastest, form_file(folder, way.form, way.int8))
-        labels = measure(files_sides(name, torch_side, auto, photos), macs, say, batch_sizes=(1,))
+        labels = time_candidates(files_sides(name, torch_side, auto, photos), macs, say, batch_sizes=(1,))
     return {"auto": fastest, "arithmetic": arithmetic.to_json(), "files": labels.to_json(),
             "found": compared(fastest, arithmetic, labels)}  # fmt: skip
 
 
-def judge_passed(exported: list[Candidate]) -> list[str]:
+def choosable(exported: list[Candidate]) -> list[str]:
     """Return the ways that may be chosen: those that passed, or without a gate all."""
     passed = [each.name for each in exported if each.passed]
     return passed or [each.name for each in exported if each.load]

@@ -1,6 +1,6 @@
 """What does it change, and save, to decode a camera's many pixels at a smaller size?
 
-run: python benchmarks/reduced.py PHOTOS WEIGHTS      writes results/reduced.json; about 25 minutes
+run: python benchmarks/reduced.py PHOTOS WEIGHTS      writes results/reduced.json; about 20 minutes
 PHOTOS   ImageNet photos in folders named by synset
 WEIGHTS  a ResNet-18 for ImageNet
 
@@ -16,6 +16,7 @@ import json
 import statistics
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,13 @@ from resnetkit.home import write_json
 from resnetkit.load import load_model
 from resnetkit.metrics import wilson_interval
 from resnetkit.provenance import provenance
+from resnetkit.recipe import ResizeFamily
 
 RESULT = Path(__file__).parents[1] / "results" / "reduced.json"
 MEGAPIXELS = (12, 50)
 NOISES = (0, 8)  # standard deviation, in levels of 256
 QUALITY = 92
+FAMILIES: tuple[ResizeFamily, ...] = ("pillow-bilinear", "pillow-bicubic", "torch-bilinear")  # the worst one counts
 BOUNDS = {"mean_levels": 0.5, "largest_levels": 8, "agreement": 0.98}  # of the worst photo, of any pixel, of top-1
 
 
@@ -54,11 +57,14 @@ def enlarged(file: Path, megapixels: int, noise: float, rng: np.random.Generator
     return content.getvalue()
 
 
-def timed_view(data: bytes, engine: Engine, side: int | None) -> tuple[NDArray[np.uint8], float]:
-    """Return what the model is shown of a file, and the seconds that took."""
+def timed_views(data: bytes, engine: Engine, side: int | None) -> tuple[list[NDArray[np.uint8]], float]:
+    """Return what the model is shown of a file, in its own family of resizing first, and the seconds that one took."""
     started = time.perf_counter()
-    pixels = view(decode(data, "photo", side), **view_of(engine.preprocess))
-    return pixels, time.perf_counter() - started
+    pixels = decode(data, "photo", side)
+    views = [view(pixels, **view_of(engine.preprocess))]
+    seconds = time.perf_counter() - started
+    others = [replace(engine.preprocess, family=family) for family in FAMILIES if family != engine.preprocess.family]
+    return [*views, *(view(pixels, **view_of(other)) for other in others)], seconds
 
 
 def compare(photos: list[Path], engine: Engine, megapixels: int, noise: float) -> dict[str, Any]:
@@ -68,14 +74,14 @@ def compare(photos: list[Path], engine: Engine, megapixels: int, noise: float) -
     means, largest, whole_seconds, smaller_seconds, same = [], 0, [], [], 0
     for number, file in enumerate(photos):
         data = enlarged(file, megapixels, noise, rng)
-        whole, seconds = timed_view(data, engine, None)
-        smaller, fewer = timed_view(data, engine, side)
+        whole, seconds = timed_views(data, engine, None)
+        smaller, fewer = timed_views(data, engine, side)
         whole_seconds.append(seconds)
         smaller_seconds.append(fewer)
-        apart = np.abs(whole.astype(np.int16) - smaller)
-        means.append(float(apart.mean()))
-        largest = max(largest, int(apart.max()))
-        logits = engine.logits(np.stack((whole, smaller)))
+        apart = [np.abs(one.astype(np.int16) - other) for one, other in zip(whole, smaller, strict=True)]
+        means.append(max(float(each.mean()) for each in apart))
+        largest = max(largest, *(int(each.max()) for each in apart))
+        logits = engine.logits(np.stack((whole[0], smaller[0])))
         same += int(logits[0].argmax() == logits[1].argmax())
         if number % 20 == 0:
             print(megapixels, noise, number, file=sys.stderr, flush=True)

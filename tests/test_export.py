@@ -9,6 +9,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -114,6 +115,70 @@ def test_each_format_says_what_it_is_and_answers_alike(form: Format, loaded: Loa
         content = file.read_bytes()
         assert str(Path(resnetkit.__file__).parent).encode() not in content and b"site-packages" not in content
     assert {file.name for file in tmp_path.iterdir()} == {file.name for file in files_of(path, form)}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_last_map_goes_through_the_gate_too(
+    form: Format, weights: Path, photos: Path, loaded: LoadedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    target = tmp_path / f"net{ENDINGS[form]}"
+    words = ["export", str(weights), "--format", form, "--data", str(photos), "--last-map", "--out", str(target)]
+    assert main(words) == 0
+    artefact = open_artefact(target)
+    model = TorchEngine(loaded.model, loaded.preprocess)
+    np.testing.assert_allclose(artefact.engine.last_map(images(3)), model.last_map(images(3)), rtol=1e-4, atol=1e-4)
+    gate = artefact.facts.gate
+    assert gate is not None and gate["largest_map_difference"] < 1e-3 and gate["map_cosine"] > 0.999
+    whole = Deployed.forward
+
+    def mirrored(self: Deployed, given: torch.Tensor) -> object:
+        logits, last = whole(self, given)
+        return logits, last.permute(0, 1, 3, 2)
+
+    monkeypatch.setattr(Deployed, "forward", mirrored)
+    for file in files_of(target, form):
+        file.unlink()
+    capsys.readouterr()
+    assert main(words) == 1
+    assert "last maps differ by up to" in capsys.readouterr().err and not list(tmp_path.iterdir())
+
+
+def test_photos_without_classes_are_compared_on_too(weights: Path, photos: Path, tmp_path: Path,
+                                                    capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    target = str(tmp_path / "net.onnx")
+    assert main(["export", str(weights), "--format", "onnx", "--data", str(photos / "bée"), "--out", target]) == 0
+    printed = capsys.readouterr().out
+    assert "12 images: top-1 agrees on 100.00 %" in printed and "the model's" not in printed
+    gate = open_artefact(Path(target)).facts.gate
+    assert gate is not None and gate["correct"] is None and gate["data"] == "bée"
+
+
+def test_bounds_are_percent_and_points(weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for option, value in (("--min-agreement", "0.95"), ("--min-agreement", "101"), ("--max-drop", "50")):
+        assert main(["export", str(weights), "--format", "onnx", option, value]) == 2
+        assert f"{option}: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"class_names": ("ant\x1b[2J", "bée", "7")}, "cannot be printed"),
+        ({"class_names": ("ant", "bée")}, "2 class names for 3 logits"),
+        ({"preprocess": replace(PREPROCESS, image_size=99_999, resize_size=None)}, "image sizes"),
+        ({"about": {"data": "photos"}}, "not what they must be"),
+    ],
+)
+@pytest.mark.parametrize("form", FORMATS)
+def test_facts_that_no_export_has_are_refused(
+    form: Format, change: dict[str, Any], said: str, loaded: LoadedModel, tmp_path: Path
+) -> None:
+    path = tmp_path / f"net{ENDINGS[form]}"
+    artefact = draft_of(loaded, facts_of(loaded, form, has_map=False), path)
+    write_facts(path, replace(artefact.facts, **change))
+    with pytest.raises(DamagedFile) as raised:
+        open_artefact(path)
+    assert said in str(raised.value)
 
 
 def test_a_mean_image_is_subtracted_inside(loaded: LoadedModel, tmp_path: Path) -> None:
@@ -234,7 +299,6 @@ def test_what_does_not_fit_is_refused_at_once(
     assert "exists already" in said
     said = refused("--format", "openvino", "--out", str(tmp_path / "none" / "net.onnx"), "--data", str(photos))
     assert "ends in .xml" in said and "no such folder" in said
-    assert "expected a number from 0 to 1" in refused("--format", "onnx", "--max-drop", "2")
 
 
 def test_what_is_no_export_of_ours_is_told(

@@ -30,6 +30,10 @@ class Scripted:
     def logits(self, images: NDArray[np.uint8]) -> Logits:
         return self.change(images.reshape(len(images), -1)[:, :CLASSES].astype(np.float32))
 
+    def last_map(self, images: NDArray[np.uint8]) -> Logits:
+        """The logits again, as maps of one place."""
+        return self.logits(images)[:, :, None, None]
+
 
 def images(count: int) -> Split:
     rng = np.random.default_rng(0)

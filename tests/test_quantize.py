@@ -6,6 +6,7 @@ import importlib
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,25 @@ from resnetkit.artefact import open_artefact
 from resnetkit.cli import main
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
-from resnetkit.export import Deployed
-from resnetkit.quantize import calibration_of, layers_in_order, layers_that_hurt, number_in, rounded_weights
-from test_export import PREPROCESS, TINY, images, net_of, photos, weights  # fixtures
+from resnetkit.engines.of_openvino import read_model
+from resnetkit.export import Deployed, draft_of, facts_of
+from resnetkit.load import LoadedModel
+from resnetkit.models import Architecture
+from resnetkit.quantize import (
+    Calibration,
+    Int8,
+    calibration_of,
+    layers_in_order,
+    layers_that_hurt,
+    number_in,
+    rounded_weights,
+)
+from test_export import NAMES, PREPROCESS, TINY, images, net_of, photos, weights  # fixtures
 
 __all__ = ["photos", "weights"]
+
+# Two stages of different widths, with a convolution beside the second: the weights of no two layers have one shape.
+TINY_BRANCHED = replace(TINY, depths=(1, 1), widths=(8, 16), stem_width=12, shortcut="B")
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.floats(1e-3, 1e3))
@@ -84,7 +99,7 @@ def test_an_int8_export_says_how(
 ) -> None:
     target = tmp_path / f"net.{ending}"
     words = ["export", str(weights), "--format", form, "--data", str(photos), "--out", str(target), "--int8"]
-    assert main([*words, "--calibration", str(photos), "--calibration-images", "20", "--min-agreement", "0.8"]) == 0
+    assert main([*words, "--calibration", str(photos), "--calibration-images", "20", "--min-agreement", "80"]) == 0
     printed = capsys.readouterr().out
     assert "calibrated on 20 images" in printed and "agreement decides" in printed
     facts = open_artefact(target).facts
@@ -118,11 +133,66 @@ def test_layers_that_hurt_stay_in_float_and_are_named(
     assert "2 of them stay in float" in capsys.readouterr().out
     facts = open_artefact(tmp_path / "net.onnx").facts
     assert facts.quantized is not None and len(facts.quantized["in_float"]) == 2
+    assert facts.quantized["weight_bits"] in (7, 8)
     asked = iter([["top-1 falls"]] * 20)
     assert main([*words, "--out", str(tmp_path / "other.onnx")]) == 1
     said = capsys.readouterr().err
     assert "nothing was written" in said and "layers that hurt" in said
     assert {file.name for file in tmp_path.iterdir()} == {"net.onnx"}
+
+
+@pytest.mark.parametrize(("form", "ending"), [("onnx", "onnx"), ("openvino", "xml")])
+@pytest.mark.parametrize("place", [0, 2, 3, 5, 7])
+def test_the_layer_that_is_named_is_the_one_in_float(form: Any, ending: str, place: int, tmp_path: Path) -> None:
+    loaded = load_of(TINY_BRANCHED)
+    module = Deployed(loaded.model, PREPROCESS, has_map=False).eval()
+    layers = layers_in_order(module, torch.from_numpy(images(1)))
+    assert len(layers) == 8
+    how = Int8(Calibration(images(8), "here"), ((place, layers[place][0]),))
+    path = tmp_path / f"net.{ending}"
+    draft_of(loaded, facts_of(loaded, form, has_map=False), path, how)
+    shape = list(layers[place][1].weight.shape)
+    in_float = [each for each, quantised in layers_of_file(path) if not quantised]
+    assert in_float == [shape]
+
+
+def load_of(arch: Architecture) -> LoadedModel:
+    return LoadedModel(net_of(arch), PREPROCESS, NAMES, "here", (), "0" * 64)
+
+
+def layers_of_file(path: Path) -> list[tuple[list[int], bool]]:
+    """Shape of the weights of each layer, and whether they are quantised."""
+    if path.suffix == ".xml":
+        found = []
+        for op in read_model(path).get_ops():
+            if op.get_type_name() in ("Convolution", "MatMul"):
+                source = op.input_value(1).get_node().get_type_name()
+                found.append((list(op.input_value(1).get_shape()), source != "Constant"))
+        return found
+    import onnx
+
+    graph = onnx.load(path).graph
+    makers = {output: node for node in graph.node for output in node.output}
+    sizes = {each.name: list(each.dims) for each in graph.initializer}
+    found = []
+    for node in graph.node:
+        if node.op_type in ("Conv", "Gemm"):
+            maker = makers.get(node.input[1])
+            found.append((sizes[maker.input[0] if maker else node.input[1]], maker is not None))
+    return found
+
+
+def test_bytes_of_eight_bits_need_vnni(weights: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                       capsys: pytest.CaptureFixture[str]) -> None:  # fmt: skip
+    monkeypatch.setattr("resnetkit.quantize.has_vnni", lambda: True)
+    target = str(tmp_path / "net.onnx")
+    words = ["export", str(weights), "--format", "onnx", "--int8", "--no-gate", "--calibration", str(photos)]
+    monkeypatch.setattr("resnetkit.artefact.has_vnni", lambda: True)
+    assert main([*words, "--out", target]) == 0
+    monkeypatch.setattr("resnetkit.artefact.has_vnni", lambda: False)
+    capsys.readouterr()
+    assert main(["predict", target, str(photos)]) == 2
+    assert "quantised for CPUs with VNNI" in capsys.readouterr().err
 
 
 def test_what_int8_needs_is_told_at_once(weights: Path, photos: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 from resnetkit import checkpoint, verify
 from resnetkit.cli import main
@@ -196,6 +195,6 @@ def test_akamasters_weights_are_evaluated_again_where_they_are_here() -> None:
     weights = Path(__file__).parents[2] / "shared" / "weights"
     if not weights.is_dir() or not kept_folder("cifar10").is_dir():
         pytest.skip("shared files or CIFAR-10 are not here")
-    checks = verify.verify(str(RESULTS / "akamaster-resnet20.json"), Machine(None, weights, torch.device("cpu")))
+    checks = verify.verify(str(RESULTS / "akamaster-resnet20.json"), Machine(None, weights, "cpu"))
     assert all(check.passed for check in checks)
     assert [check.found for check in checks if check.what == "correct"] == [9173]

@@ -12,15 +12,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
-from resnetkit.data.transforms import Preprocess, preprocess_from_json
+import numpy as np
+
+from resnetkit.data.transforms import Preprocess, are_printable, preprocess_from_json, refuse_unsound_preprocess
 from resnetkit.engines import Engine
-from resnetkit.errors import BadRequest, DamagedFile, ResnetkitError
+from resnetkit.errors import BadRequest, DamagedFile, EngineRefused, ResnetkitError, first_line
 from resnetkit.home import file_sha256
-from resnetkit.ways import AUTO, Format, Way, ways_of_file
+from resnetkit.ways import AUTO, WAYS, Format, Way, has_vnni, ways_of_file
 
 FORMATS: tuple[Format, ...] = get_args(Format)
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 KEY = "resnetkit"  # of the facts in an artefact
+OF_ONNX = ("framework", KEY)  # where OpenVINO has them of an ONNX file
 VERSION = 1
 
 
@@ -71,10 +74,12 @@ def facts_from_json(text: str, path: Path) -> Facts:
         if data.pop("version") != VERSION:
             raise BadRequest(f"{path} was exported by another version", "next: export it again")
         facts = Facts(**data)
-        names = tuple(map(str, facts.class_names))
-        return replace(facts, class_names=names, preprocess=preprocess_from_json(data["preprocess"]))
+        facts = replace(facts, class_names=tuple(map(str, facts.class_names)),
+                        preprocess=preprocess_from_json(data["preprocess"]))  # fmt: skip
+        refuse_unsound_facts(facts)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise DamagedFile(f"{path}: its facts cannot be read", f"got {error}") from error
+    return facts
 
 
 def format_of(path: Path) -> Format:
@@ -95,11 +100,26 @@ def open_artefact(path: Path, engine_name: str = AUTO) -> Artefact:
     except ResnetkitError:
         raise
     except Exception as error:
-        raise DamagedFile(
-            f"{path} cannot be opened as {form}", f"got {str(error).strip().splitlines()[0][:200]}"
-        ) from error
-    weights = path.with_suffix(".bin") if form == "openvino" else path
-    return Artefact(path, facts, engine, file_sha256(weights))
+        raise DamagedFile(f"{path} cannot be opened as {form}", f"got {first_line(error)}") from error
+    return Artefact(path, facts, engine, artefact_sha256(path))
+
+
+def artefact_sha256(path: Path) -> str:
+    """Return the SHA-256 of an exported model: of OpenVINO's two files that of the weights."""
+    return file_sha256(path.with_suffix(".bin") if path.suffix == ENDINGS["openvino"] else path)
+
+
+def refuse_unsound_facts(facts: Facts) -> None:
+    """Refuse facts that no export has: ValueError says which."""
+    refuse_unsound_preprocess(facts.preprocess, channels=3)
+    texts = (*facts.class_names, facts.net, facts.weights_sha256)
+    if not are_printable(texts):
+        raise ValueError("names that cannot be printed")
+    kinds = ((facts.about, dict), (facts.gate, dict | None), (facts.quantized, dict | None), (facts.format, str))
+    if not all(isinstance(value, kind) for value, kind in kinds) or not isinstance(
+        facts.about.get("data"), dict | None
+    ):
+        raise ValueError("parts that are not what they must be")
 
 
 def way_of(facts: Facts, engine_name: str, path: Path) -> Way:
@@ -108,39 +128,39 @@ def way_of(facts: Facts, engine_name: str, path: Path) -> Way:
     if engine_name == AUTO:
         return next(iter(ways.values()))
     if engine_name not in ways:
-        raise BadRequest(f"--engine {engine_name} does not run {path}", f"expected {' or '.join(ways)}")
+        raise EngineRefused(f"--engine {engine_name} does not run {path}", f"expected {' or '.join(ways)}")
     return ways[engine_name]
 
 
 def open_onnx(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     """Open an ONNX file."""
+    if engine_name in WAYS and WAYS[engine_name].library == "openvino":
+        return open_by_openvino(path, engine_name, OF_ONNX)
     from resnetkit.engines.of_onnx import OnnxEngine, open_session
 
     session = open_session(path)
     facts = facts_from_json(told(session.get_modelmeta().custom_metadata_map.get(KEY), path), path)
     way = way_of(facts, engine_name, path)
-    if way.library == "openvino":
-        from resnetkit.engines.of_openvino import read_model
-
-        return facts, openvino_engine(read_model(path), facts, way)
+    refuse_overflow(facts, path)
+    refuse_other_width(facts, session.get_outputs()[0].shape[1], path)
     return facts, OnnxEngine(session, facts.preprocess, way.name)
 
 
 def open_openvino(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     """Open OpenVINO's pair of files."""
-    from resnetkit.engines.of_openvino import read_model
+    return open_by_openvino(path, engine_name, (KEY,))
+
+
+def open_by_openvino(path: Path, engine_name: str, place: tuple[str, ...]) -> tuple[Facts, Engine]:
+    """Open a file that OpenVINO reads, with its facts at a place of what it says of the model."""
+    from resnetkit.engines.of_openvino import OpenVinoEngine, compile_model, read_model
 
     model = read_model(path)
-    kept = model.get_rt_info([KEY]).astype(str) if model.has_rt_info([KEY]) else None
+    kept = model.get_rt_info(list(place)).astype(str) if model.has_rt_info(list(place)) else None
     facts = facts_from_json(told(kept, path), path)
-    return facts, openvino_engine(model, facts, way_of(facts, engine_name, path))
-
-
-def openvino_engine(model: Any, facts: Facts, way: Way) -> Engine:
-    """Make what OpenVINO has read ready to run."""
-    from resnetkit.engines.of_openvino import OpenVinoEngine, compile_model
-
-    return OpenVinoEngine(compile_model(model, way.bfloat16), facts.preprocess, way.name)
+    way = way_of(facts, engine_name, path)
+    refuse_other_width(facts, model.output(0).partial_shape[1].get_length(), path)
+    return facts, OpenVinoEngine(compile_model(model, way.bfloat16), facts.preprocess, way.name)
 
 
 def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
@@ -148,13 +168,29 @@ def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     import torch
 
     from resnetkit.engines.of_program import ProgramEngine
-    from resnetkit.engines.program_check import refuse_code
+    from resnetkit.engines.program_check import checked_copy
 
-    refuse_code(path)
     extra = {f"{KEY}.json": ""}
-    program = torch.export.load(path, extra_files=extra)
+    program = torch.export.load(checked_copy(path), extra_files=extra)
     facts = facts_from_json(told(extra[f"{KEY}.json"], path), path)
-    return facts, ProgramEngine(program.module(), facts.preprocess, way_of(facts, engine_name, path).name)
+    engine = ProgramEngine(program.module(), facts.preprocess, way_of(facts, engine_name, path).name)
+    side = facts.preprocess.image_size
+    refuse_other_width(facts, engine.logits(np.zeros((1, side, side, 3), np.uint8)).shape[1], path)
+    return facts, engine
+
+
+def refuse_other_width(facts: Facts, classes: int, path: Path) -> None:
+    """Refuse a file whose names are not as many as its logits."""
+    if len(facts.class_names) != classes:
+        raise DamagedFile(f"{path}: its facts are not of its net", f"got {len(facts.class_names)} class names for "
+                          f"{classes} logits")  # fmt: skip
+
+
+def refuse_overflow(facts: Facts, path: Path) -> None:
+    """Refuse bytes of 8 bits on a CPU without VNNI: ONNX Runtime's sums of products overflow there, silently."""
+    if facts.quantized and facts.quantized.get("weight_bits") == 8 and not has_vnni():
+        raise BadRequest(f"{path} was quantised for CPUs with VNNI", "this one has none, where its sums would overflow",
+                         "next: export it here, or for openvino")  # fmt: skip
 
 
 def told(text: str | None, path: Path) -> str:

@@ -12,10 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from resnetkit.bench_worker import MATRIX, Opened, Ready, Side, Turn, opened, serve, serve_products
-from resnetkit.engine_store import form_file, installed
-from resnetkit.errors import ResnetkitError, WorkerLost
-from resnetkit.export import facts_of, files_of
+from resnetkit.artefact import format_of, open_artefact
+from resnetkit.bench_worker import MATRIX, Failed, Opened, Ready, Side, Turn, opened, serve, serve_products
+from resnetkit.engine_store import form_file
+from resnetkit.errors import BadRequest, ExportFailed, GateFailed, WorkerLost
+from resnetkit.export import facts_of, files_of, refuse_missing
 from resnetkit.gate import Bounds
 from resnetkit.gated import Judge, Say, write_gated
 from resnetkit.load import LoadedModel
@@ -91,61 +92,46 @@ def own_candidates(side: Side, file_bytes: int | None) -> list[Candidate]:
 def exported_candidates(
     loaded: LoadedModel, folder: Path, judge: Judge | None, bounds: Bounds, calibration: Calibration | None, say: Say
 ) -> Iterator[Candidate]:
-    """Export a model in every form that can be had here, and judge each way of running them."""
+    """Export a model in every form that can be had here, and judge each way of running them.
+
+    A form that cannot be made, or does not pass, is left out with the reason; a wrong image ends it all.
+    """
     for way in WAYS.values():
         if way.form is None or way.library == "torch-export":
             continue
-        if installed(way.library) is None:
-            yield Candidate(
-                way.name, None, f"{way.library} is not installed; next: pip install 'resnetkit[export]'", False
-            )
-        elif way.bfloat16:
-            file = form_file(folder, way.form, way.int8)
-            yield (
-                judged(way, file, judge, bounds) if file.is_file() else Candidate(way.name, None, "no such form", False)
-            )
-        elif way.int8 and calibration is None:
+        if way.int8 and calibration is None:
             yield Candidate(way.name, None, "not made; next: --calibration DIR, images like those it will see", False)
-        else:
-            yield exported(loaded, way, folder, judge, bounds, calibration, say)
-
-
-def exported(
-    loaded: LoadedModel,
-    way: Way,
-    folder: Path,
-    judge: Judge | None,
-    bounds: Bounds,
-    calibration: Calibration | None,
-    say: Say,
-) -> Candidate:
-    """Export a model for one way of running it, through the gate."""
-    assert way.form
-    file = form_file(folder, way.form, way.int8)
-    int8 = Int8(calibration) if way.int8 and calibration else None
-    say(f"{way.name}: exporting")
-    try:
-        artefact = write_gated(loaded, facts_of(loaded, way.form, has_map=False), file, judge,
-                               replace(bounds, exact=not way.int8), int8, say)  # fmt: skip
-    except ResnetkitError as error:
-        for left in files_of(file, way.form):
-            left.unlink(missing_ok=True)
-        return Candidate(way.name, None, "; ".join((error.what, *error.details)), False)
-    gate = artefact.facts.gate
-    note = gate_note(gate) if gate else "no gate, as asked"
-    return Candidate(way.name, running(way, file), note, gate is not None, size_of(files_of(file, way.form)))
+            continue
+        file = form_file(folder, way.form, way.int8)
+        try:
+            if not file.is_file():
+                refuse_missing(way.form, way.int8)
+                say(f"{way.name}: exporting")
+                how = Int8(calibration) if way.int8 and calibration else None
+                own = replace(bounds, exact=not way.int8)
+                write_gated(loaded, facts_of(loaded, way.form, has_map=False), file, judge, own, how, say)
+        except (BadRequest, ExportFailed, GateFailed) as error:
+            for left in files_of(file, way.form):
+                left.unlink(missing_ok=True)
+            yield Candidate(way.name, None, "; ".join((error.what, *error.details)), False)
+            continue
+        yield judged(way, file, judge, bounds)
 
 
 def judged(way: Way, file: Path, judge: Judge | None, bounds: Bounds) -> Candidate:
     """Judge a way of running a file that is there; what is in bfloat16 may differ as what is quantised may."""
-    from resnetkit.artefact import format_of, open_artefact
-
     size = size_of(files_of(file, format_of(file)))
     if way.bfloat16 and not has_bfloat16():
         return Candidate(way.name, None, "this CPU has no bfloat16: slower than float32", False, size)
-    if judge is None:
-        return Candidate(way.name, running(way, file), "no gate, as asked", False, size)
-    figures, problems = judge.compare(open_artefact(file, way.name).engine, replace(bounds, exact=not way.is_rounded))
+    try:
+        artefact = open_artefact(file, way.name)
+        if artefact.facts.gate and not way.bfloat16 and way.form == artefact.facts.format:  # it passed as it was made
+            return Candidate(way.name, running(way, file), gate_note(artefact.facts.gate), True, size)
+        if judge is None:
+            return Candidate(way.name, running(way, file), "no gate, as asked", False, size)
+        figures, problems = judge.compare(artefact.engine, replace(bounds, exact=not way.is_rounded))
+    except (BadRequest, GateFailed) as error:
+        return Candidate(way.name, None, "; ".join((error.what, *error.details)), False, size)
     note = "refused: " + "; ".join(problems) if problems else gate_note(figures.to_json())
     return Candidate(way.name, running(way, file), note, not problems, size)
 
@@ -187,16 +173,24 @@ class Worker:
         try:
             if self.connection.poll(LONGEST_SECONDS):
                 return self.connection.recv()
-        except EOFError:
-            raise WorkerLost(f"{self.name} ended while it was timed; what it said is above") from None
-        raise WorkerLost(f"{self.name} did not answer within {LONGEST_SECONDS} s")
+        except (EOFError, OSError):
+            raise WorkerLost("its process ended; killed where memory is short?") from None
+        raise WorkerLost(f"its process did not answer within {LONGEST_SECONDS} s")
+
+    def ready(self) -> Ready:
+        """Wait until it has loaded; WorkerLost with its reason where it could not."""
+        message = self.answer()
+        if isinstance(message, Failed):
+            raise WorkerLost(message.reason)
+        assert isinstance(message, Ready)
+        return message
 
     def ask(self, *message: object) -> Any:
         """Send a message and return the answer."""
         try:
             self.connection.send(message)
         except OSError as error:
-            raise WorkerLost(f"{self.name} ended while it waited") from error
+            raise WorkerLost("its process ended while it waited") from error
         return self.answer()
 
     def end(self) -> None:
@@ -227,7 +221,7 @@ class Measured:
                 "flops_of_peak": self.flops_of_peak}  # fmt: skip
 
 
-def measure(
+def time_candidates(
     candidates: Sequence[Candidate],
     macs: int | None,  # multiply-adds of an image
     say: Say,
@@ -239,20 +233,26 @@ def measure(
     left_out = [candidate for candidate in candidates if candidate.load is None]
     waiting: dict[str, Worker] = {}
     loads: dict[str, float] = {}
+
+    def leave_out(name: str, error: WorkerLost) -> None:
+        """Go on without one that ended."""
+        waiting.pop(name).end()
+        loads.pop(name, None)
+        left_out.extend(replace(each, load=None, note=error.what) for each in candidates if each.name == name)
+        say(f"{name}: {error.what}")
+
     try:
         for candidate in candidates:
             if candidate.load is None:
                 continue
             name = candidate.name
+            waiting[name] = Worker(name, serve, candidate.load)
             try:
-                waiting[name] = Worker(name, serve, candidate.load)
-                ready: Ready = waiting[name].answer()
+                loads[name] = waiting[name].ready().load_seconds
             except WorkerLost as error:
-                waiting.pop(name).end()
-                left_out.append(replace(candidate, load=None, note=error.what))
+                leave_out(name, error)
                 continue
-            loads[name] = ready.load_seconds
-            say(f"{name}: loaded in {ready.load_seconds:.2f} s")
+            say(f"{name}: loaded in {loads[name]:.2f} s")
         products = Worker("matrix products", serve_products)
         waiting[products.name] = products
         peaks: list[list[float]] = []
@@ -260,8 +260,11 @@ def measure(
         for number in range(rounds):
             peaks.append(products.ask())
             for size in batch_sizes:
-                for name in loads if number % 2 else reversed(loads):
-                    turns[name][size].append(waiting[name].ask(size, turn_seconds))
+                for name in list(loads if number % 2 else reversed(loads)):
+                    try:
+                        turns[name][size].append(waiting[name].ask(size, turn_seconds))
+                    except WorkerLost as error:
+                        leave_out(name, error)
             say(f"round {number + 1} of {rounds}")
     finally:
         for worker in waiting.values():

@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.transforms import Preprocess
+from resnetkit.errors import ResnetkitError, first_line
 
 LEAST_CALLS = 3  # of a turn
+LOAD_ERRORS = (ResnetkitError, ImportError, OSError, RuntimeError, ValueError, TypeError, AttributeError)
 MATRIX = 4096  # rows of the matrices whose product is the machine's peak
 Logits = Callable[[NDArray[np.uint8]], object]
 Opened = tuple[Logits, Preprocess]
@@ -44,6 +46,13 @@ class Ready:
 
 
 @dataclass(frozen=True)
+class Failed:
+    """A process that could not load what it is for."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
 class Turn:
     """What was done in a turn."""
 
@@ -53,10 +62,14 @@ class Turn:
 
 def serve(load: Callable[[], Opened], connection: Connection) -> None:
     """Load, say so, and work for as many seconds, on batches of as many images, as each message says."""
-    with suppress(EOFError, KeyboardInterrupt):
+    with suppress(EOFError, KeyboardInterrupt, OSError):  # nobody is there any more to ask
         started = time.perf_counter()
-        logits, preprocess = load()
-        logits(images_of(1, preprocess))
+        try:
+            logits, preprocess = load()
+            logits(images_of(1, preprocess))
+        except LOAD_ERRORS as error:
+            connection.send(Failed(f"{type(error).__name__}: {first_line(error)}"))
+            return
         connection.send(Ready(time.perf_counter() - started))
         while True:
             batch_size, seconds = connection.recv()
@@ -116,7 +129,7 @@ def serve_products(connection: Connection) -> None:
     side = round(MATRIX**0.5)
     image = left.reshape(1, MATRIX, side, side).to(memory_format=torch.channels_last)
     kernel = right.reshape(MATRIX, MATRIX, 1, 1)
-    with suppress(EOFError, KeyboardInterrupt), torch.inference_mode():
+    with suppress(EOFError, KeyboardInterrupt, OSError), torch.inference_mode():
         while True:
             connection.recv()
             products = (lambda: torch.mm(left, right), lambda: torch.nn.functional.conv2d(image, kernel))

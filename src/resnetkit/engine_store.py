@@ -13,27 +13,31 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resnetkit import checkpoint
-from resnetkit.artefact import ENDINGS, VERSION
+from resnetkit.artefact import ENDINGS
+from resnetkit.checkpoint import tensors_sha256
 from resnetkit.errors import DamagedFile
 from resnetkit.home import file_sha256, home, locked, read_json, write_json
-from resnetkit.provenance import processor, usable_cores
+from resnetkit.provenance import installed, processor, usable_cores
 
 if TYPE_CHECKING:
     from resnetkit.load import LoadedModel
-from resnetkit.ways import WAYS, Format, Way
+from resnetkit.ways import AUTO, WAYS, Format, Way
 
 FOLDER = "engines"
-LIBRARIES = ("torch", "onnxruntime", "openvino")
+VERSIONED = ("torch", "onnxruntime", "openvino")  # libraries whose speed and answers a choice is about
 
 
 def key_of(loaded: LoadedModel) -> str:
-    """Return the name of a model's folder: the same weights, told to be used otherwise, are another model."""
-    said = [loaded.sha256, asdict(loaded.model.arch), loaded.preprocess.to_json(), loaded.class_names]
+    """Return the name of a model's folder: by its tensors, as a file may have two sets, and by how they are used.
+
+    What another version of resnetkit makes of them is another model.
+    """
+    said = [installed("resnetkit"), tensors_sha256(loaded.model.state_dict()), asdict(loaded.model.arch),
+            loaded.preprocess.to_json(), loaded.class_names]  # fmt: skip
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
@@ -56,16 +60,16 @@ def file_of(key: str, way: Way) -> Path | None:
 
 def here() -> dict[str, Any]:
     """Return what a measurement of speed holds for: processor, cores, versions."""
-    return {"processor": processor(), "cores": usable_cores(), "artefacts": VERSION,
-            "versions": {name: installed(name) for name in LIBRARIES}}  # fmt: skip
+    return {"processor": processor(), "cores": usable_cores(), "resnetkit": installed("resnetkit"),
+            "versions": {name: installed(name) for name in VERSIONED}}  # fmt: skip
 
 
-def installed(package: str) -> str | None:
-    """Return the version of a package, None where it is not installed."""
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
+def way_for(key: str, engine_name: str | None) -> Way:
+    """Return the way that is named, or the fastest here, or torch: where nothing is known, or its form is not there."""
+    if engine_name != AUTO:
+        return WAYS[engine_name or "torch"]
+    way = WAYS[remembered(key) or "torch"]
+    return way if way.form is None or file_of(key, way) else WAYS["torch"]
 
 
 def choice_file(key: str) -> Path:
@@ -146,7 +150,7 @@ def weights_path(name: str) -> Path | None:
 def note_file(sha256: str, said: Mapping[str, Any]) -> Path:
     """Return the file with what is known of a weights file that is used so."""
     told = {option: value for option, value in sorted(said.items()) if value}
-    digest = hashlib.sha256(json.dumps([VERSION, sha256, told]).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps([installed("resnetkit"), sha256, told]).encode()).hexdigest()
     return home() / FOLDER / "files" / f"{digest}.json"
 
 
@@ -157,7 +161,10 @@ def may_have_gpu() -> bool:
 
 @contextmanager
 def renewed(key: str) -> Iterator[Path]:
-    """Give a folder for a model's forms; it takes the place of the one before when the block ends well."""
+    """Give a folder for a model's forms; it takes the place of the one before when the block ends well.
+
+    What was chosen among the forms before goes with them, also on other machines that share the folder.
+    """
     target = folder_of(key)
     target.parent.mkdir(parents=True, exist_ok=True)
     draft, old = (target.with_name(f".{key[:16]}.{secrets.token_hex(4)}.{end}") for end in ("part", "old"))
@@ -165,8 +172,6 @@ def renewed(key: str) -> Iterator[Path]:
     try:
         yield draft
         with locked(target.parent / ".lock"):
-            for choice in target.glob("fastest-*.json") if target.is_dir() else ():
-                shutil.copy2(choice, draft)  # those of other machines hold on
             if target.is_dir():
                 target.replace(old)
             draft.replace(target)

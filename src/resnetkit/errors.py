@@ -67,6 +67,14 @@ class WeightsError(ResnetkitError):
     """Weights do not fit the architecture, or cannot be read without running code."""
 
 
+class EngineRefused(BadRequest):
+    """An engine that was named does not run the model, or not here."""
+
+
+class ExportFailed(ResnetkitError):
+    """An exporter or quantiser of another library failed on the model."""
+
+
 class GateFailed(ResnetkitError):
     """An exported model does not answer like the model that it was made of; nothing was written."""
 
@@ -107,6 +115,11 @@ class Interrupted(ResnetkitError):
     def __init__(self, signal_number: int, what: str, *details: str) -> None:
         self.exit_code = 128 + signal_number
         super().__init__(what, *details)
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an error's message, cut where it is long; its kind where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -22,16 +22,17 @@ from torch import Tensor, nn
 
 from resnetkit.artefact import ENDINGS, KEY, Artefact, Facts, open_artefact
 from resnetkit.data.transforms import Preprocess
-from resnetkit.errors import BadRequest
+from resnetkit.errors import BadRequest, ExportFailed, ResnetkitError, first_line
 from resnetkit.home import sync_folder
 from resnetkit.load import LoadedModel
 from resnetkit.models import ResNet, name_of
 from resnetkit.models.batchnorm import fold
+from resnetkit.provenance import installed
 from resnetkit.quantize import Int8, quantize_onnx, quantize_openvino
 from resnetkit.ways import Format
 
 OPSET = 18  # of ONNX
-LIBRARIES: dict[Format, tuple[str, ...]] = {
+MAKERS: dict[Format, tuple[str, ...]] = {
     "onnx": ("torch", "onnx", "onnxscript", "onnxruntime"),
     "openvino": ("torch", "onnx", "onnxscript", "openvino"),
     "torch-export": ("torch",),
@@ -71,8 +72,16 @@ def facts_of(loaded: LoadedModel, form: Format, has_map: bool) -> Facts:
         weights_sha256=loaded.sha256,
         about=loaded.about,
         gate=None,
-        versions={name: version(name) for name in LIBRARIES[form]},
+        versions={name: version(name) for name in MAKERS[form]},
     )
+
+
+def refuse_missing(form: Format, int8: bool) -> None:
+    """Refuse a format whose libraries are not installed."""
+    wanted = (*MAKERS[form], *(("nncf",) if int8 and form == "openvino" else ()))
+    missing = [name for name in wanted if installed(name) is None]
+    if missing:
+        raise BadRequest(f"{form} needs {', '.join(missing)}", "next: pip install 'resnetkit[export]'")
 
 
 def check_target(path: Path, form: Format) -> None:
@@ -121,8 +130,16 @@ def draft_of(loaded: LoadedModel, facts: Facts, draft: Path, int8: Int8 | None =
     module = Deployed(loaded.model, loaded.preprocess, facts.has_map).eval()
     size, channels = loaded.preprocess.image_size, loaded.model.arch.in_channels
     example = torch.zeros(2, size, size, channels, dtype=torch.uint8)  # of one image, the batch would stay at one
-    with quiet():
-        WRITERS[facts.format](module, example, draft, int8)
+    try:
+        with quiet():
+            WRITERS[facts.format](module, example, draft, int8)
+    except ResnetkitError:
+        raise
+    except Exception as error:
+        kind = f"{facts.format}{', int8' if int8 else ''}"
+        raise ExportFailed(
+            f"{kind}: the exporter failed", f"got {type(error).__name__}: {first_line(error)}"
+        ) from error
     write_facts(draft, replace(facts, quantized=int8.to_json() if int8 else None))
     return open_artefact(draft)
 

@@ -18,11 +18,12 @@ from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import seen
 from resnetkit.data.spec import Split
 from resnetkit.engines import Engine
-from resnetkit.errors import BadRequest, GateFailed
+from resnetkit.errors import BadRequest, GateFailed, first_line
 from resnetkit.metrics import wilson_interval
 
 BATCH_SIZES = (1, 2, 7, 32)  # that must give the same
 MANY = 2_000  # labelled images: of fewer, half a point of accuracy is noise, and agreement decides
+LIKE = 0.9  # cosine of the last maps of an image
 SAME = 1e-3  # largest difference of logits that count as the same, by the largest logit
 
 
@@ -39,6 +40,10 @@ class Remembering:
         if key not in self.known:
             self.known[key] = self.model.logits(images)
         return self.known[key]
+
+    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last feature map [N, C, h, w]."""
+        return self.model.last_map(images)
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,8 @@ class Figures:
     largest_batch_difference: float  # between an image alone and in a batch
     decided_by: str  # "accuracy" or "agreement"
     passed: bool
+    largest_map_difference: float | None = None  # of the last feature map, by its largest value; None: it has none
+    map_cosine: float | None = None  # of the smallest angle between an image's map and the model's
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON data, with fractions and their 95 % intervals."""
@@ -96,6 +103,7 @@ def measure(
     bounds: Bounds,
     *,
     labelled: bool = True,
+    has_map: bool = False,  # the last feature map is an output too
     on_batch: Callable[[int], None] = lambda count: None,
 ) -> tuple[Figures, list[str]]:
     """Compare an engine with the model it was made of on every image; returns the figures and what is out of bounds."""
@@ -122,6 +130,9 @@ def measure(
         images=len(split), agree=agree, correct=correct if labelled else None,
         model_correct=model_correct if labelled else None, largest_difference=difference, largest_logit=largest,
         largest_batch_difference=apart, decided_by="accuracy" if by_accuracy else "agreement", passed=True)  # fmt: skip
+    if has_map:
+        apart, cosine = map_difference(own.last_map(first), model.last_map(first))
+        figures = replace(figures, largest_map_difference=apart, map_cosine=cosine)
     problems = problems_of(figures, bounds)
     return replace(figures, passed=not problems), problems
 
@@ -135,6 +146,12 @@ def problems_of(figures: Figures, bounds: Bounds) -> list[str]:
     if not figures.largest_batch_difference <= same:
         found.append(f"an image alone and in a batch of {' or '.join(map(str, BATCH_SIZES[1:]))} differ by up to "
                      f"{figures.largest_batch_difference:.3g}, expected {same:.3g} or less")  # fmt: skip
+    if figures.largest_map_difference is not None and figures.map_cosine is not None:
+        if bounds.exact and not figures.largest_map_difference <= SAME:
+            found.append(f"last maps differ by up to {figures.largest_map_difference:.3g} of their largest value, "
+                         f"expected {SAME:g} or less")  # fmt: skip
+        if not figures.map_cosine >= LIKE:
+            found.append(f"a last map is unlike the model's: cosine {figures.map_cosine:.3g}, expected {LIKE} or more")
     agreement = figures.agree / figures.images
     if figures.decided_by == "agreement" and agreement < bounds.min_agreement:
         low, high = wilson_interval(figures.agree, figures.images)
@@ -158,13 +175,23 @@ def batch_difference(own: Engine, images: NDArray[np.uint8], sizes: Sequence[int
         try:
             found = own.logits(some[:size])
         except Exception as error:
-            raise GateFailed(
-                f"{own.name} takes no batch of {size}", f"got {str(error).strip().splitlines()[0][:200]}"
-            ) from error
+            raise GateFailed(f"{own.name} takes no batch of {size}", f"got {first_line(error)}") from error
         if len(found) != size:
             raise GateFailed(f"{own.name} gives {len(found)} rows for a batch of {size}")
         apart = max(apart, largest_difference(found, alone[:size]))
     return apart
+
+
+def map_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> tuple[float, float]:
+    """Return the largest difference of maps [N, C, h, w] by their largest value, and the smallest cosine."""
+    if found.shape != wanted.shape:
+        raise GateFailed(f"the last map has the shape {list(found.shape)}, the model's {list(wanted.shape)}")
+    own, model = (maps.reshape(len(maps), -1).astype(np.float64) for maps in (found, wanted))
+    lengths = np.linalg.norm(own, axis=1) * np.linalg.norm(model, axis=1)
+    cosines = (own * model).sum(1) / np.maximum(lengths, np.finfo(np.float64).tiny)
+    cosines[(own == model).all(1)] = 1  # all zero, too
+    largest = max(float(np.abs(wanted).max()), float(np.finfo(np.float32).tiny))
+    return largest_difference(found, wanted) / largest, float(np.nan_to_num(cosines, nan=-1).min())
 
 
 def largest_difference(found: NDArray[np.float32], wanted: NDArray[np.float32]) -> float:

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from resnetkit.artefact import Artefact, Facts
 from resnetkit.classifier import Classifier
-from resnetkit.data.opening import open_data, open_evaluation_data, refuse_unknown
+from resnetkit.data.opening import (
+    has_training_images,
+    open_data,
+    open_evaluation_data,
+    open_unlabelled,
+    refuse_unknown,
+)
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import DATASETS, Split
 from resnetkit.engines import Engine
@@ -31,11 +37,13 @@ class Judge:
     model: Engine
     split: Split | PhotoSplit
     place: str  # where the images are from
+    labelled: bool = True
 
-    def compare(self, engine: Engine, bounds: Bounds) -> tuple[Figures, list[str]]:
+    def compare(self, engine: Engine, bounds: Bounds, has_map: bool = False) -> tuple[Figures, list[str]]:
         """Compare an engine with the model on every image; returns the figures, and what is out of bounds."""
         with StepProgress(f"gate {engine.name}", len(self.split)) as progress:
-            return measure(engine, self.model, self.split, bounds, on_batch=progress.count_images)
+            return measure(engine, self.model, self.split, bounds, labelled=self.labelled, has_map=has_map,
+                           on_batch=progress.count_images)  # fmt: skip
 
 
 def data_of(classifier: Classifier, data: str | None) -> str:
@@ -50,17 +58,25 @@ def data_of(classifier: Classifier, data: str | None) -> str:
 
 
 def judge_of(classifier: Classifier, place: str) -> Judge:
-    """Open the images of a place, for others to be compared with a model on them."""
+    """Open the images of a place, for others to be compared with a model on them: by labels too, where it has any."""
+    unlabelled = open_unlabelled(place)
+    if unlabelled:
+        return Judge(Remembering(classifier.engine), unlabelled, place, labelled=False)
     given = open_evaluation_data(place, (classifier.about["data"] or {}).get("sha256"))
     split, _ = fitting(classifier, given.split, given.class_names, place)
     return Judge(Remembering(classifier.engine), split, place)
 
 
-def calibrated(loaded: LoadedModel, place: str, most: int, say: Say) -> Calibration:
-    """Return images to calibrate with: of a data set those that it is trained with, never the test images."""
+def calibrated(loaded: LoadedModel, place: str, most: int, judge: Judge | None, say: Say) -> Calibration:
+    """Return images to calibrate with: those to train with, where data has such apart from those to evaluate on."""
     refuse_unknown(place)
-    data = open_data(place) if place in DATASETS else None
-    split = data.train if data else open_evaluation_data(place).split
+    split: Split | PhotoSplit
+    if has_training_images(place):
+        split = open_data(place).train
+    else:
+        split = open_unlabelled(place) or open_evaluation_data(place).split
+        if judge and place == judge.place:
+            say(f"note: {place} has no images apart: the gate looks at those that were calibrated on, too")
     found = calibration_of(split, loaded.preprocess, named(place), most)
     say(f"calibrated on {len(found.images)} images of {place}")
     return found
@@ -84,7 +100,7 @@ def write_gated(
         artefact = draft_of(loaded, facts, draft, int8)
         if judge is None:
             return artefact
-        figures, problems = judge.compare(artefact.engine, bounds)
+        figures, problems = judge.compare(artefact.engine, bounds, facts.has_map)
         for line in figures.lines(judge.place):
             say(line)
         if not problems:

@@ -93,10 +93,10 @@ def add_max_microbatch(parser: Parser) -> None:
 def add_gate(parser: Parser) -> None:
     """Add what an exported model is judged on, and quantised by."""
     parser.add_argument("--data", metavar="DIR", help="images to compare on (default: those that the weights name)")
-    parser.add_argument("--min-agreement", type=share, default=0.95, metavar="SHARE",
-                        help="of top-1 with the model; decides below 2,000 images (default: 0.95)")  # fmt: skip
-    parser.add_argument("--max-drop", type=share, default=0.005, metavar="SHARE",
-                        help="of top-1, where more do (default: 0.005, half a point)")  # fmt: skip
+    parser.add_argument("--min-agreement", type=percent, default=95.0, metavar="PERCENT",
+                        help="of top-1 with the model; decides below 2,000 labelled images (default: 95)")  # fmt: skip
+    parser.add_argument("--max-drop", type=points, default=0.5, metavar="POINTS",
+                        help="of top-1, where 2,000 or more decide (default: 0.5)")  # fmt: skip
     parser.add_argument("--calibration", metavar="DIR", help="images, or a data set's name, to quantise by")
     parser.add_argument("--calibration-images", dest="images", type=positive, default=300, metavar="N",
                         help="how many of them (default: 300)")  # fmt: skip
@@ -120,14 +120,24 @@ def add_device(parser: Parser) -> None:
     parser.add_argument("--device", metavar="D", help="cpu, cuda or cuda:N (default: cuda where there is one)")
 
 
-def share(text: str) -> float:
-    """Read a number from 0 to 1."""
+def percent(text: str) -> float:
+    """Read percent, above 1: a fraction by mistake would let nearly everything pass."""
+    return number_between(text, 1, 100, "percent, as in 95")
+
+
+def points(text: str) -> float:
+    """Read percentage points of accuracy that may be lost."""
+    return number_between(text, 0, 10, "points of top-1 from 0 to 10, as in 0.5")
+
+
+def number_between(text: str, low: float, high: float, expected: str) -> float:
+    """Read a number between two others."""
     try:
         number = float(text)
     except ValueError:
         number = -1.0
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, got {text!r}")
+    if not low <= number <= high:
+        raise argparse.ArgumentTypeError(f"expected {expected}, got {text!r}")
     return number
 
 

@@ -31,6 +31,7 @@ CALIBRATION_IMAGES = 300
 TOLD_BY = 64  # of them tell which layers hurt
 LEVELS = 255  # of an activation; weights have 127 on each side
 INPUT = "images"  # of the graph
+LAYERS_OF_ONNX = ("Conv", "Gemm")  # convolutions and linear layers
 
 
 @dataclass(frozen=True)
@@ -60,7 +61,8 @@ class Int8:
     def to_json(self) -> dict[str, Any]:
         """Return what an artefact says of it."""
         images = {"data": self.calibration.place, "images": len(self.calibration.images)}
-        return {"calibration": images, "in_float": [name for _, name in self.in_float]}
+        return {"calibration": images, "in_float": [name for _, name in self.in_float],
+                "weight_bits": 8 if has_vnni() else 7}  # fmt: skip
 
 
 def calibration_of(split: Split | PhotoSplit, preprocess: Preprocess, place: str, most: int) -> Calibration:
@@ -164,7 +166,7 @@ def quantize_onnx(source: Path, target: Path, calibration: Calibration, in_float
             image = next(self.images, None)
             return None if image is None else {INPUT: image}
 
-    nodes = [node.name for node in onnx.load(source).graph.node if node.op_type in ("Conv", "Gemm")]
+    nodes = [node.name for node in onnx.load(source).graph.node if node.op_type in LAYERS_OF_ONNX]
     quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                     reduce_range=not has_vnni(), activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
                     nodes_to_exclude=[nodes[place] for place in in_float],

@@ -11,8 +11,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from resnetkit import checkpoint
 from resnetkit.artefact import is_artefact
 from resnetkit.classifier import artefact_on, classifier_of_artefact, classifier_on
@@ -20,7 +18,7 @@ from resnetkit.data.opening import EvaluationData, open_evaluation_data
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
 from resnetkit.engines import Engine
-from resnetkit.errors import BadRequest, ResnetkitError, did_you_mean
+from resnetkit.errors import BadRequest, EngineRefused, ResnetkitError, did_you_mean
 from resnetkit.evaluate import class_row, evaluate
 from resnetkit.fitting import fitting
 from resnetkit.home import file_sha256, read_json
@@ -33,7 +31,7 @@ from resnetkit.ways import WAYS
 from resnetkit.zoo import MISPRINTED, PAPER_CIFAR_PARAMS, ZOO, ZooEntry
 
 PRINTED_TOLERANCE = 0.0051  # of 10^6 parameters and 10^9 multiply-adds: the page rounds and cuts to two digits
-INT8_TOLERANCE = 0.005  # of the images, where numbers are rounded to bytes or bfloat16
+ROUNDED_TOLERANCE = 0.005  # of the images, where numbers are rounded to bytes or bfloat16
 IMAGES_TOLERANCE = 0.0002  # of the images: another machine's kernels round otherwise; one image at least
 LOSS_TOLERANCE = 1e-4  # of the loss
 NOT_REPEATED = {
@@ -76,7 +74,7 @@ class Machine:
 
     data: str | None = None  # a folder or name, in place of what a claim names
     weights: Path | None = None  # a folder of weights files, found by their SHA-256
-    device: torch.device = torch.device("cpu")  # noqa: RUF009
+    device: str | None = "cpu"  # None: the GPU where there is one
     engine: str | None = None  # None: the model itself
     photos_only: bool = False  # data is in place of photos, but not of data that has a name here
 
@@ -143,6 +141,8 @@ def whole(subject: str, checks: Iterator[Check]) -> list[Check]:
     found: list[Check] = []
     try:
         found.extend(checks)
+    except EngineRefused:
+        raise
     except (ResnetkitError, LookupError, TypeError, ValueError, ArithmeticError, RuntimeError, OSError) as error:
         found.append(Check(subject, "content", "all that it should have", f"{error!r}", passed=False))
     return found
@@ -237,7 +237,7 @@ def check_artefact(path: Path, machine: Machine) -> Iterator[Check]:
         yield unchecked(subject, "accuracy", gate["top1"], "; ".join((error.what, *error.details)))
         return
     claims = {name: gate[name] for name in ("images", "correct", "top1")}
-    share = INT8_TOLERANCE if WAYS[artefact.engine.name].is_rounded else IMAGES_TOLERANCE
+    share = ROUNDED_TOLERANCE if WAYS[artefact.engine.name].is_rounded else IMAGES_TOLERANCE
     own = replace(data, split=split, class_names=artefact.facts.class_names)
     yield from check_figures(subject, artefact.engine, len(own.class_names), own, claims, share)
 
@@ -256,8 +256,8 @@ def check_accuracy(
     subject: str, loaded: LoadedModel, data: EvaluationData, claims: Mapping[str, Any], machine: Machine
 ) -> Iterator[Check]:
     """Evaluate weights, and compare each figure that is claimed."""
-    engine = classifier_on(loaded, str(machine.device), machine.engine, subject).engine
-    share = INT8_TOLERANCE if WAYS[engine.name].is_rounded else IMAGES_TOLERANCE
+    engine = classifier_on(loaded, machine.device, machine.engine, subject).engine
+    share = ROUNDED_TOLERANCE if WAYS[engine.name].is_rounded else IMAGES_TOLERANCE
     yield from check_figures(subject, engine, len(loaded.class_names), data, claims, share)
 
 

@@ -41,7 +41,7 @@ WAYS: dict[str, Way] = {
         Way("openvino-int8", "openvino", "openvino", int8=True),
     )
 }
-LIBRARIES: dict[Format, tuple[Library, ...]] = {  # that run a file of a format, its own first
+RUNNERS: dict[Format, tuple[Library, ...]] = {  # of a file of a format, its own first
     "onnx": ("onnxruntime", "openvino"),
     "openvino": ("openvino",),
     "torch-export": ("torch-export",),
@@ -50,7 +50,7 @@ LIBRARIES: dict[Format, tuple[Library, ...]] = {  # that run a file of a format,
 
 def ways_of_file(form: Format, int8: bool) -> tuple[Way, ...]:
     """Return the ways to run an exported model, its own first."""
-    return tuple(way for library in LIBRARIES[form] for way in WAYS.values()
+    return tuple(way for library in RUNNERS[form] for way in WAYS.values()
                  if way.library == library and way.int8 == int8)  # fmt: skip
 
 

@@ -6,7 +6,7 @@ recognised from the file alone, and what it cannot tell takes a default that is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from resnetkit import checkpoint
 from resnetkit.data import imagenet
-from resnetkit.data.transforms import Preprocess, preprocess_from_json
+from resnetkit.data.transforms import Preprocess, are_printable, preprocess_from_json, refuse_unsound_preprocess
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
 from resnetkit.home import file_sha256
 from resnetkit.layouts.contents import Constants, ForeignWeights, from_foreign, refuse_odd_names
@@ -27,7 +27,6 @@ from resnetkit.models.resnet import StrideStyle, architecture_from_json
 from resnetkit.torch_format import read_torch_file
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-MAX_IMAGE_SIZE = 4096  # pixels a side; a file that says more would have the machine's memory
 ASSUMED_NAMES = "the class names of ImageNet, the file has none (--class-names)"
 ABOUT: dict[str, Any] = {"recipe": None, "data": None, "metrics": {}, "license": None, "origin": None}
 
@@ -189,23 +188,6 @@ def refuse_unsound_figures(name: str, figures: Mapping[str, Any]) -> None:
     counted = images is None or (type(images) is int and images > 0)
     if not counted or not all(type(share) in {int, float} and 0 <= share <= 1 for share in shares):
         raise ValueError(f"metrics of {name!r:.100}: {dict(figures)!r:.200}")
-
-
-def refuse_unsound_preprocess(preprocess: Preprocess, channels: int) -> None:
-    """Refuse a preprocessing that no image could go through; ValueError says why."""
-    mean, std = preprocess.mean, preprocess.std
-    sizes = (preprocess.image_size, preprocess.resize_size or preprocess.image_size)
-    if not all(isinstance(size, int) and 1 <= size <= MAX_IMAGE_SIZE for size in sizes):
-        raise ValueError(f"image sizes {sizes}")
-    if mean.shape not in {(channels,), (*sizes[:1] * 2, channels)} or std.shape != (channels,):
-        raise ValueError(f"mean {mean.shape} and std {std.shape} for {channels} channels")
-    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
-        raise ValueError("mean or std that is no number, or std 0")
-
-
-def are_printable(names: Iterable[str]) -> bool:
-    """Say whether names are texts of a line: none could move a terminal's cursor."""
-    return all(name.isprintable() for name in names)
 
 
 def refuse_other_architecture(arch: Architecture, plain: bool, stride_style: StrideStyle | None, raw: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import zipfile
@@ -15,7 +16,7 @@ import torch
 
 from resnetkit.artefact import open_artefact
 from resnetkit.data.transforms import Preprocess
-from resnetkit.engines.program_check import refuse_code
+from resnetkit.engines.program_check import checked_copy
 from resnetkit.errors import DamagedFile
 from resnetkit.export import Deployed, write_program
 from resnetkit.models import ResNet, find_architecture
@@ -59,7 +60,7 @@ def first_node(content: Any) -> Any:
 
 
 def test_our_own_is_let_through(program: Path) -> None:
-    refuse_code(program)
+    checked_copy(program)
 
 
 @pytest.mark.parametrize(
@@ -87,15 +88,47 @@ def test_what_may_run_is_refused(
     assert said in str(raised.value)
 
 
+def test_torch_reads_the_very_bytes_that_were_checked(tmp_path: Path) -> None:
+    """Python's reader takes the directory before the end record, torch's the one at the offset that is recorded."""
+    bodies, directories = [], []
+    for samples in (b"EVIL PICKLE", b""):
+        whole = io.BytesIO()
+        with zipfile.ZipFile(whole, "w") as archive:
+            archive.writestr(f"a/{SAMPLES}", samples)
+            archive.writestr("a/.data/version", b"3\n")
+        start = int.from_bytes(whole.getvalue()[-6:-2], "little")
+        bodies.append(whole.getvalue()[:start])
+        directories.append(bytearray(whole.getvalue()[start:-22]))
+    evil, good = directories
+    shift = len(bodies[1]) + len(good)  # Python adds to each offset what lies before the directory unaccounted for
+    place = 0
+    while place < len(good):
+        name_size, extra_size, comment_size = (int.from_bytes(good[place + at : place + at + 2], "little")
+                                               for at in (28, 30, 32))  # fmt: skip
+        offset = int.from_bytes(good[place + 42 : place + 46], "little") + len(bodies[0]) + len(evil) - shift
+        good[place + 42 : place + 46] = (offset % 2**32).to_bytes(4, "little")
+        place += 46 + name_size + extra_size + comment_size
+    end = b"PK\5\6" + bytes(4) + (2).to_bytes(2, "little") * 2 + len(evil).to_bytes(4, "little")
+    end += len(bodies[0]).to_bytes(4, "little") + bytes(2)
+    path = tmp_path / "two.pt2"
+    path.write_bytes(bodies[0] + evil + bodies[1] + good + end)
+    assert torch._C.PyTorchFileReader(str(path)).get_record(SAMPLES) == b"EVIL PICKLE"
+    try:
+        copy = checked_copy(path)
+    except DamagedFile:
+        return  # not the same file to Python either
+    assert torch._C.PyTorchFileReader(copy).get_record(SAMPLES) == b""
+
+
 def test_what_is_no_archive_is_refused(program: Path, tmp_path: Path) -> None:
     (tmp_path / "text.pt2").write_text("no zip")
     with pytest.raises(DamagedFile, match="no program"):
-        refuse_code(tmp_path / "text.pt2")
+        checked_copy(tmp_path / "text.pt2")
     shutil.copy(program, tmp_path / "cut.pt2")
     with (tmp_path / "cut.pt2").open("r+b") as file:
         file.truncate(5_000)
     with pytest.raises(DamagedFile, match="no program"):
-        refuse_code(tmp_path / "cut.pt2")
+        checked_copy(tmp_path / "cut.pt2")
     bad = changed(program, tmp_path / "bad.pt2", MODEL, lambda data: b"[" * 100_000)
     with pytest.raises(DamagedFile, match="no program"):
-        refuse_code(bad)
+        checked_copy(bad)

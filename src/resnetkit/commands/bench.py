@@ -13,9 +13,18 @@ from typing import Any
 import numpy as np
 
 from resnetkit.artefact import is_artefact, open_artefact
-from resnetkit.bench import Candidate, Measured, exported_candidates, judged, measure, own_candidates, running, size_of
+from resnetkit.bench import (
+    Candidate,
+    Measured,
+    exported_candidates,
+    judged,
+    own_candidates,
+    running,
+    size_of,
+    time_candidates,
+)
 from resnetkit.bench_worker import Side
-from resnetkit.classifier import Said, classifier_of, classifier_of_artefact
+from resnetkit.classifier import Said, classifier_of, classifier_of_artefact, refuse_said
 from resnetkit.commands.names import read_class_names
 from resnetkit.data.spec import DATASETS
 from resnetkit.engine_store import key_of, know_file, remember, renewed
@@ -57,9 +66,11 @@ def bench(
         raise BadRequest("--no-gate: no images are looked at", f"got --data {data}")
     said: Said = {"mean": mean, "std": std, "plain": plain, "stride_style": stride_style, "raw": raw,
                   "class_names": read_class_names(class_names) if class_names else None}  # fmt: skip
-    bounds = Bounds(min_agreement=min_agreement, max_drop=max_drop)
+    bounds = Bounds(min_agreement / 100, max_drop / 100)
     if is_artefact(Path(model)):
-        refuse_said(model, said, calibration)
+        refuse_said(model, said)
+        if calibration:
+            raise BadRequest(f"{model} is an exported model", "--calibration: it is quantised or float for good")
         outcome = bench_artefact(Path(model), data, bounds, no_gate)
     else:
         outcome = bench_weights(model, said, data, bounds, calibration, images, no_gate)
@@ -99,7 +110,7 @@ def bench_weights(
     candidates = own_candidates(side, None if drawn else weights_bytes(model))
     with forms_folder(loaded, judge) as folder:
         candidates += exported_candidates(loaded, folder, judge, bounds, shown, ERR.print)
-        measured = measure(candidates, macs_of(loaded.model.arch, loaded.preprocess.image_size), ERR.print)
+        measured = time_candidates(candidates, macs_of(loaded.model.arch, loaded.preprocess.image_size), ERR.print)
     if judge:
         know_file(model, said, loaded)
     notes = [f"judged on {judge.place}" if judge else "no gate, as asked: what is not torch was never compared with it"]
@@ -121,17 +132,12 @@ def bench_artefact(path: Path, data: str | None, bounds: Bounds, no_gate: bool) 
         macs = macs_of(arch, facts.preprocess.image_size)
     except BadRequest:  # a net without a name
         macs = None
-    measured = measure(candidates, macs, ERR.print)
-    notes = (f"judged on {judge.place}",) if judge else ()
-    return Outcome(artefact.origin(), (*notes, remembering(artefact.sha256, measured, judge)), measured)
-
-
-def refuse_said(model: str, said: Said, calibration: str | None) -> None:
-    """Refuse what is said beside an exported model, which has it inside."""
-    given = [f"--{name.replace('_', '-')}" for name, value in said.items() if value]
-    given += ["--calibration"] if calibration else []
-    if given:
-        raise BadRequest(f"{model} is an exported model", *(f"{option}: it has its own inside" for option in given))
+    measured = time_candidates(candidates, macs, ERR.print)
+    if not others:
+        notes: tuple[str, ...] = ("nothing else here runs it: there is nothing to choose",)
+    else:
+        notes = (*((f"judged on {judge.place}",) if judge else ()), remembering(artefact.sha256, measured, judge))
+    return Outcome(artefact.origin(), notes, measured)
 
 
 def calibration_for(loaded: LoadedModel, judge: Judge | None, place: str | None, most: int) -> Calibration | None:
@@ -139,7 +145,7 @@ def calibration_for(loaded: LoadedModel, judge: Judge | None, place: str | None,
     if place is None and judge and judge.place in DATASETS:
         place = judge.place
     if place:
-        return calibrated(loaded, place, most, ERR.print)
+        return calibrated(loaded, place, most, judge, ERR.print)
     if judge:
         return None
     side = loaded.preprocess.image_size

@@ -50,7 +50,7 @@ def evaluate(
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
     names = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, str(where), engine, mean=mean, std=std, class_names=names, plain=plain,
+    loaded = open_classifier(model, device, engine, mean=mean, std=std, class_names=names, plain=plain,
                              stride_style=stride_style, raw=raw)  # fmt: skip
     trained_on = (loaded.about.get("data") or {}).get("sha256")
     given = open_evaluation_data(data, trained_on=trained_on, quarantine=quarantine)

@@ -9,7 +9,7 @@ from resnetkit.artefact import ENDINGS
 from resnetkit.classifier import classifier_of
 from resnetkit.commands.names import read_class_names
 from resnetkit.errors import BadRequest
-from resnetkit.export import check_target, drafted, facts_of, keep
+from resnetkit.export import check_target, drafted, facts_of, keep, refuse_missing
 from resnetkit.gate import Bounds
 from resnetkit.gated import calibrated, data_of, judge_of, write_gated
 from resnetkit.load import LoadedModel, load_model
@@ -44,12 +44,13 @@ def export(
     own = Path(model).stem if Path(model).is_file() else Path(model).name
     target = Path(out or f"{own or 'model'}{ENDINGS[form]}")
     check_target(target, form)
+    refuse_missing(form, int8)
     refuse_odd(loaded, form, int8, calibration)
     classifier = classifier_of(loaded)
     judge = None if no_gate else judge_of(classifier, data_of(classifier, data))
     OUT.print(loaded.origin)
-    how = Int8(calibrated(loaded, str(calibration), images, OUT.print)) if int8 else None
-    bounds = Bounds(min_agreement=min_agreement, max_drop=max_drop, exact=not int8)
+    how = Int8(calibrated(loaded, str(calibration), images, judge, OUT.print)) if int8 else None
+    bounds = Bounds(min_agreement / 100, max_drop / 100, exact=not int8)
     with drafted(target) as draft:
         artefact = write_gated(loaded, facts_of(loaded, form, last_map), draft, judge, bounds, how, OUT.print)
         if judge is None:

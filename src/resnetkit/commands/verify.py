@@ -9,7 +9,6 @@ from pathlib import Path
 from resnetkit.data.opening import refuse_unknown
 from resnetkit.errors import BadRequest
 from resnetkit.printing import OUT, print_checks
-from resnetkit.processes import choose_device
 from resnetkit.verify import Machine, verify_all
 from resnetkit.verify import verify as verify_one
 
@@ -31,7 +30,7 @@ def verify(
         raise BadRequest(f"--weights: no such folder: {weights}")
     if data:
         refuse_unknown(data)
-    machine = Machine(data, Path(weights) if weights else None, choose_device(device), engine)
+    machine = Machine(data, Path(weights) if weights else None, device, engine)
     checks = verify_one(name, machine) if name is not None else verify_all(Path(results), machine)
     if as_json:
         print(json.dumps([asdict(check) for check in checks], indent=1))

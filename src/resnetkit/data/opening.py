@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from resnetkit.data.packs import is_packed, read_packed
-from resnetkit.data.photos import PhotoDataset, PhotoSplit
+from resnetkit.data.photos import PhotoDataset, PhotoSplit, is_image
 from resnetkit.data.sources import load_dataset
 from resnetkit.data.spec import DATASETS, OFFICIAL_SIZES, ArrayDataset, Split
 from resnetkit.data.trees import read_all_photos, read_eval_photos, read_photos
@@ -62,6 +65,22 @@ def open_evaluation_data(name: str, trained_on: str | None = None, quarantine: s
         return EvaluationData(dataset.test, dataset.class_names, dataset.sha256)
     split, class_names, notes = read_eval_photos(Path(name), trained_on, Path(quarantine) if quarantine else None)
     return EvaluationData(split, class_names, None, notes)
+
+
+def open_unlabelled(name: str) -> PhotoSplit | None:
+    """Return the photos that lie in a folder itself, which have no classes; None for any other data."""
+    folder = Path(name)
+    if name in DATASETS or is_packed(name) or not folder.is_dir():
+        return None
+    files = sorted(file.name for file in folder.iterdir() if is_image(file, folder))
+    if not files or any(inner.is_dir() and not inner.name.startswith(".") for inner in folder.iterdir()):
+        return None
+    return PhotoSplit(folder, np.array([os.fsencode(name) for name in files]), np.zeros(len(files), np.int64))
+
+
+def has_training_images(name: str) -> bool:
+    """Say whether data has images to train with apart from those to evaluate on."""
+    return name in DATASETS or is_packed(name) or (Path(name) / "train").is_dir()
 
 
 def refuse_quarantine(name: str, quarantine: str | None) -> None:

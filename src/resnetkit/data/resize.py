@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Pixels = NDArray[np.uint8]  # [H, W, 3] RGB
 
 MAX_ASPECT = 64  # long side by short side, of what is resized whole
-OVERSIZE = 2  # sides of a photo that is decoded smaller, by those that it is resized to
+OVERSIZE = 4  # sides of a photo that is decoded smaller, by those that it is resized to
 ONE = 1 << 11  # OpenCV's bilinear weights are whole numbers of 1/2048
 PILLOW_FILTERS = {"pillow-bilinear": Image.Resampling.BILINEAR, "pillow-bicubic": Image.Resampling.BICUBIC}
 

@@ -20,6 +20,7 @@ from resnetkit.recipe import ResizeFamily
 if TYPE_CHECKING:
     from torch import Tensor
 
+MAX_IMAGE_SIZE = 4096  # pixels a side; a file that says more would have the machine's memory
 Images = NDArray[Any]  # [N, H, W, C], uint8 or float32
 Draws = NDArray[Any]  # one row an image
 
@@ -145,3 +146,20 @@ def mean_image(batches: Iterable[Images]) -> NDArray[np.float32]:
         total = total + images.sum(axis=0, dtype=np.int64)
         count += len(images)
     return (total / (255 * count)).astype(np.float32)
+
+
+def refuse_unsound_preprocess(preprocess: Preprocess, channels: int) -> None:
+    """Refuse a preprocessing that no image could go through; ValueError says why."""
+    mean, std = preprocess.mean, preprocess.std
+    sizes = (preprocess.image_size, preprocess.resize_size or preprocess.image_size)
+    if not all(isinstance(size, int) and 1 <= size <= MAX_IMAGE_SIZE for size in sizes):
+        raise ValueError(f"image sizes {sizes}")
+    if mean.shape not in {(channels,), (*sizes[:1] * 2, channels)} or std.shape != (channels,):
+        raise ValueError(f"mean {mean.shape} and std {std.shape} for {channels} channels")
+    if not (np.isfinite(mean).all() and np.isfinite(std).all() and (std > 0).all()):
+        raise ValueError("mean or std that is no number, or std 0")
+
+
+def are_printable(names: Iterable[str]) -> bool:
+    """Say whether names are texts of a line: none could move a terminal's cursor."""
+    return all(name.isprintable() for name in names)

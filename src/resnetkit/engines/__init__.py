@@ -27,6 +27,9 @@ class Engine(Protocol):
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
 
+    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last feature map [N, C, h, w], of a model that has it among its outputs."""
+
 
 def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return probabilities [N, classes] of logits."""

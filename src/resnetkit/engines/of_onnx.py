@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from resnetkit.data.transforms import Preprocess
 from resnetkit.provenance import cores_of_process
 
-LOGITS = "logits"
+LOGITS, LAST_MAP = "logits", "map"  # outputs
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,15 @@ class OnnxEngine:
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
-        found: NDArray[np.float32] = self.session.run([LOGITS], {self.session.get_inputs()[0].name: images})[0]
+        return self.output(LOGITS, images)
+
+    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last feature map [N, C, h, w], of a model that was exported with it."""
+        return self.output(LAST_MAP, images)
+
+    def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return one output."""
+        found: NDArray[np.float32] = self.session.run([name], {self.session.get_inputs()[0].name: images})[0]
         return found
 
 

@@ -26,6 +26,10 @@ class OpenVinoEngine:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
         return np.array(self.compiled(images)[0], np.float32)  # what it returns is written over by the next call
 
+    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last feature map [N, C, h, w], of a model that was exported with it."""
+        return np.array(self.compiled(images)[1], np.float32)
+
 
 def library() -> Any:
     """Import OpenVINO without the package that reports its use.

@@ -27,3 +27,9 @@ class ProgramEngine:
         outputs = self.module(torch.from_numpy(images))
         found: NDArray[np.float32] = (outputs[0] if isinstance(outputs, tuple) else outputs).numpy()
         return found
+
+    @torch.inference_mode()
+    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last feature map [N, C, h, w], of a model that was exported with it."""
+        found: NDArray[np.float32] = self.module(torch.from_numpy(images))[1].numpy()
+        return found

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from resnetkit.data.transforms import Preprocess
 
@@ -16,19 +18,27 @@ from resnetkit.data.transforms import Preprocess
 class TorchEngine:
     """A model on the device where it is; in eval mode while it is asked."""
 
-    model: nn.Module
+    model: Any  # a ResNet, as it is or compiled
     preprocess: Preprocess
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     name: str = "torch"
 
-    @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
+        return self.computed(images, self.model)
+
+    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return the last feature map [N, C, h, w]."""
+        return self.computed(images, lambda batch: self.model.features(batch)[-1])
+
+    @torch.inference_mode()
+    def computed(self, images: NDArray[np.uint8], compute: Callable[[Tensor], Any]) -> NDArray[np.float32]:
+        """Return what is computed of a normalised batch, in eval mode."""
         batch = self.preprocess.normalize(torch.from_numpy(images).to(self.device))
         was_training = self.model.training
         self.model.eval()
         try:
-            found: NDArray[np.float32] = self.model(batch).float().cpu().numpy()
+            found: NDArray[np.float32] = compute(batch).float().cpu().numpy()
         finally:
             self.model.train(was_training)
         return found

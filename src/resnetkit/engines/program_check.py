@@ -2,15 +2,17 @@
 
 `torch.export.load` unpickles sample inputs and constants, evaluates symbolic sizes and guards, and calls whatever
 operators the graph names (its documentation: never load from an untrusted source).  So a file is read here first, as
-a zip with JSON, and refused unless each of these is as our own exports have it.
+a zip with JSON, and refused unless each of these is as our own exports have it.  What torch then reads is a new zip of
+the very bytes that were checked: two readers may see different files in one archive.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,33 +42,52 @@ SPECS = {
 }
 WORD = re.compile(r"[\w.+-]{0,200}")  # names of tensors and modules, versions
 MAX_JSON = 50_000_000  # bytes
+MAX_BYTES = 2**31  # of all members: more than the largest net, less than would fill a memory
 
 
-def refuse_code(path: Path) -> None:
-    """Raise DamagedFile, with what is odd, for a file that may hold more than a net."""
+def checked_copy(path: Path) -> io.BytesIO:
+    """Return a file that holds a net and nothing else; DamagedFile, with what is odd, for any other."""
     try:
         with zipfile.ZipFile(path) as archive:
-            odd = list(odd_members(archive))
-    except (zipfile.BadZipFile, ValueError, KeyError, RecursionError, OSError) as error:
+            members = read_members(archive)
+        odd = list(odd_members(members))
+    except (zipfile.BadZipFile, ValueError, KeyError, RecursionError, OSError, NotImplementedError) as error:
         raise DamagedFile(f"{path} is no program of torch.export", f"got {error}") from error
     if odd:
         raise DamagedFile(f"{path} may hold code: it is not what this version exports", f"got {', '.join(odd[:3])}",
                           "next: export the model again")  # fmt: skip
+    copy = io.BytesIO()
+    with zipfile.ZipFile(copy, "w", zipfile.ZIP_STORED) as clean:
+        for name, content in members.items():
+            clean.writestr(name, content)
+    copy.seek(0)
+    return copy
 
 
-def odd_members(archive: zipfile.ZipFile) -> Iterator[str]:
+def read_members(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """Read an archive whole; ValueError for one that has a name twice, or more bytes than any net."""
+    infos = archive.infolist()
+    if sum(info.file_size for info in infos) > MAX_BYTES:
+        raise ValueError(f"more than {MAX_BYTES:,} bytes")
+    members = {info.filename: archive.read(info) for info in infos}
+    if len(members) != len(infos):
+        raise ValueError("a member twice")
+    return members
+
+
+def odd_members(members: Mapping[str, bytes]) -> Iterator[str]:
     """Yield what is not expected in an archive."""
-    for member in archive.infolist():
-        _, _, name = member.filename.partition("/")
+    for whole_name, data in members.items():
+        _, _, name = whole_name.partition("/")
         if not MEMBERS.fullmatch(name):
-            yield f"the member {ascii(member.filename)[:80]}"
-        elif name.startswith("data/sample_inputs/") and member.file_size:
+            yield f"the member {ascii(whole_name)[:80]}"
+        elif name.startswith("data/sample_inputs/") and data:
             yield "pickled images"
         elif name.endswith(".json") and not name.startswith("extra/"):
-            if member.file_size > MAX_JSON:
-                yield f"{member.file_size:,} bytes of {name}"
+            if len(data) > MAX_JSON:
+                yield f"{len(data):,} bytes of {name}"
                 continue
-            content = json.loads(archive.read(member))
+            content = json.loads(data)
             if name.startswith("data/constants/") and content != {"config": {}}:
                 yield "constants"
             elif name.startswith("data/weights/") and any(each["use_pickle"] for each in content["config"].values()):
