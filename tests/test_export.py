@@ -92,10 +92,11 @@ def test_norms_are_folded_and_nothing_changes(arch: Architecture) -> None:
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in net.modules())
     some = torch.from_numpy(images(5))
     with torch.inference_mode():
-        logits, last = deployed(some)
+        logits, last, maps = deployed(some)
         inputs = PREPROCESS.normalize(some)
         torch.testing.assert_close(logits, net(inputs), rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(last, net.features(inputs)[-1], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(maps.mean((2, 3)) + net.fc.bias, logits, rtol=1e-4, atol=1e-3)
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -127,14 +128,16 @@ def test_the_last_map_goes_through_the_gate_too(
     assert main(words) == 0
     artefact = open_artefact(target)
     model = TorchEngine(loaded.model, loaded.preprocess)
-    np.testing.assert_allclose(artefact.engine.last_map(images(3)), model.last_map(images(3)), rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+        artefact.engine.output("map", images(3)), model.output("map", images(3)), rtol=1e-4, atol=1e-4
+    )
     gate = artefact.facts.gate
     assert gate is not None and gate["largest_map_difference"] < 1e-3 and gate["map_cosine"] > 0.999
     whole = Deployed.forward
 
     def mirrored(self: Deployed, given: torch.Tensor) -> object:
-        logits, last = whole(self, given)
-        return logits, last.permute(0, 1, 3, 2)
+        logits, last, maps = whole(self, given)
+        return logits, last.permute(0, 1, 3, 2), maps
 
     monkeypatch.setattr(Deployed, "forward", mirrored)
     for file in files_of(target, form):

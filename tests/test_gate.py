@@ -26,11 +26,12 @@ class Scripted:
     change: Callable[[Logits], Logits] = lambda logits: logits
     preprocess: Preprocess = SMALL
     name: str = "scripted"
+    has_map: bool = False
 
     def logits(self, images: NDArray[np.uint8]) -> Logits:
         return self.change(images.reshape(len(images), -1)[:, :CLASSES].astype(np.float32))
 
-    def last_map(self, images: NDArray[np.uint8]) -> Logits:
+    def output(self, name: str, images: NDArray[np.uint8]) -> Logits:
         """The logits again, as maps of one place."""
         return self.logits(images)[:, :, None, None]
 

@@ -12,6 +12,7 @@ from resnetkit.parser import (
     MODEL_HELP,
     Commands,
     Parser,
+    above_zero,
     add_command,
     add_debug,
     add_device,
@@ -23,6 +24,7 @@ from resnetkit.parser import (
     add_model,
     add_overrides,
     add_quarantine,
+    port,
     positive,
 )
 from resnetkit.tracking import TRACKERS
@@ -149,6 +151,46 @@ def add_bench(commands: Commands) -> Parser:
                         help="about speed alone: nothing is judged or remembered, and a net of the zoo gets "
                         "random weights")  # fmt: skip
     add_json(parser)
+    return parser
+
+
+def add_explain(commands: Commands) -> Parser:
+    """Explain predictions."""
+    text = (
+        "Show where a model looks for a class: a heat map over each image, as PNG, and contact sheets. Grad-CAM at any "
+        "stage; for the last one, and exported models with their last map, that is exact."
+    )
+    parser = add_command(commands, "explain", text)
+    add_model(parser)
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="files, folders, or - for standard input")
+    parser.add_argument("--out", metavar="DIR", default="explained", help="the folder to write (default: explained)")
+    parser.add_argument("--stage", type=positive, metavar="N", help="of the net, from 1 (default: the last)")
+    parser.add_argument("--class", dest="class_name", metavar="C",
+                        help="the class to look for, by name or number (default: the most likely)")  # fmt: skip
+    add_json(parser)
+    return parser
+
+
+def add_serve(commands: Commands) -> Parser:
+    """Serve a model."""
+    text = (
+        "Answer predictions and explanations over HTTP, with a page to drop photos on: docs/serve.md. SIGHUP opens the "
+        "model anew, SIGTERM finishes what is being answered. The environment's RESNETKIT_API_KEY is asked of clients."
+    )
+    parser = add_command(commands, "serve", text)
+    add_model(parser)
+    parser.add_argument("--host", default="127.0.0.1", metavar="H", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=port, default=8000, metavar="P", help="0: any that is free (default: 8000)")
+    parser.add_argument("--max-megabytes", type=above_zero, default=20.0, metavar="M",
+                        help="of a request's body (default: 20)")  # fmt: skip
+    parser.add_argument("--max-images", type=positive, default=16, metavar="N", help="of a request (default: 16)")
+    parser.add_argument("--queue", type=positive, default=64, metavar="N",
+                        help="images that may wait, of all requests; more get 503 (default: 64)")  # fmt: skip
+    parser.add_argument("--batch-size", type=positive, default=16, metavar="N", help="at most (default: 16)")
+    parser.add_argument("--seconds", type=above_zero, default=30.0, metavar="S", help="for a request (default: 30)")
+    parser.add_argument("--api-key-file", metavar="FILE", help="a file with the API key that clients must give")
+    add_device(parser)
+    add_engine(parser, default=AUTO)
     return parser
 
 
@@ -347,6 +389,8 @@ COMMANDS = (
     add_convert,
     add_export,
     add_bench,
+    add_explain,
+    add_serve,
     add_push,
     add_report,
 )

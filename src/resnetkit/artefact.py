@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -35,7 +36,7 @@ class Facts:
     net: str
     class_names: tuple[str, ...]
     preprocess: Preprocess
-    has_map: bool  # the last feature map [N, C, h, w] is a second output
+    has_map: bool  # the last feature map and what it says of each class are outputs too
     weights_sha256: str  # of the file that was exported
     about: dict[str, Any]  # recipe, data, metrics, license, origin of the weights
     gate: dict[str, Any] | None  # its figures; None: it was not asked
@@ -143,7 +144,7 @@ def open_onnx(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     way = way_of(facts, engine_name, path)
     refuse_overflow(facts, path)
     refuse_other_width(facts, session.get_outputs()[0].shape[1], path)
-    return facts, OnnxEngine(session, facts.preprocess, way.name)
+    return facts, OnnxEngine(session, facts.preprocess, way.name, facts.has_map)
 
 
 def open_openvino(path: Path, engine_name: str) -> tuple[Facts, Engine]:
@@ -153,14 +154,16 @@ def open_openvino(path: Path, engine_name: str) -> tuple[Facts, Engine]:
 
 def open_by_openvino(path: Path, engine_name: str, place: tuple[str, ...]) -> tuple[Facts, Engine]:
     """Open a file that OpenVINO reads, with its facts at a place of what it says of the model."""
-    from resnetkit.engines.of_openvino import OpenVinoEngine, compile_model, read_model
+    from resnetkit.engines.of_openvino import OpenVinoEngine, compile_model, for_logits, read_model
 
     model = read_model(path)
     kept = model.get_rt_info(list(place)).astype(str) if model.has_rt_info(list(place)) else None
     facts = facts_from_json(told(kept, path), path)
     way = way_of(facts, engine_name, path)
     refuse_other_width(facts, model.output(0).partial_shape[1].get_length(), path)
-    return facts, OpenVinoEngine(compile_model(model, way.bfloat16), facts.preprocess, way.name)
+    whole = cache(partial(compile_model, model, way.bfloat16)) if facts.has_map else None
+    compiled = compile_model(for_logits(model) if facts.has_map else model, way.bfloat16)
+    return facts, OpenVinoEngine(compiled, facts.preprocess, way.name, whole)
 
 
 def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
@@ -173,7 +176,7 @@ def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     extra = {f"{KEY}.json": ""}
     program = torch.export.load(checked_copy(path), extra_files=extra)
     facts = facts_from_json(told(extra[f"{KEY}.json"], path), path)
-    engine = ProgramEngine(program.module(), facts.preprocess, way_of(facts, engine_name, path).name)
+    engine = ProgramEngine(program.module(), facts.preprocess, way_of(facts, engine_name, path).name, facts.has_map)
     side = facts.preprocess.image_size
     refuse_other_width(facts, engine.logits(np.zeros((1, side, side, 3), np.uint8)).shape[1], path)
     return facts, engine

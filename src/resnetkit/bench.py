@@ -109,7 +109,7 @@ def exported_candidates(
                 say(f"{way.name}: exporting")
                 how = Int8(calibration) if way.int8 and calibration else None
                 own = replace(bounds, exact=not way.int8)
-                write_gated(loaded, facts_of(loaded, way.form, has_map=False), file, judge, own, how, say)
+                write_gated(loaded, facts_of(loaded, way.form, has_map=True), file, judge, own, how, say)
         except (BadRequest, ExportFailed, GateFailed) as error:
             for left in files_of(file, way.form):
                 left.unlink(missing_ok=True)

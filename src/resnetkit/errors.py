@@ -63,6 +63,14 @@ class BadImage(ResnetkitError):
     """One image file cannot be read; the message names it."""
 
 
+class UnknownFormat(BadImage):
+    """A file is no image of a format that is read."""
+
+
+class TooManyPixels(BadImage):
+    """An image is so large that it is taken for a decompression bomb."""
+
+
 class WeightsError(ResnetkitError):
     """Weights do not fit the architecture, or cannot be read without running code."""
 

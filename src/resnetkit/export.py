@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from resnetkit.artefact import ENDINGS, KEY, Artefact, Facts, open_artefact
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import CLASS_MAPS, LAST_MAP, LOGITS
+from resnetkit.engines.of_torch import class_maps
 from resnetkit.errors import BadRequest, ExportFailed, ResnetkitError, first_line
 from resnetkit.home import sync_folder
 from resnetkit.load import LoadedModel
@@ -40,7 +42,11 @@ MAKERS: dict[Format, tuple[str, ...]] = {
 
 
 class Deployed(nn.Module):
-    """A net whose norms are folded, with normalisation before it: uint8 [N, H, W, C] to logits [N, classes]."""
+    """A net whose norms are folded, with normalisation before it: uint8 [N, H, W, C] to logits [N, classes].
+
+    With `has_map` also the last map [N, C, h, w], and what it says of each class [N, classes, h, w]: its mean over the
+    places is the logit less its bias, since pooling and the one linear layer may change places (arXiv 1512.04150).
+    """
 
     def __init__(self, model: ResNet, preprocess: Preprocess, has_map: bool) -> None:
         super().__init__()
@@ -51,14 +57,14 @@ class Deployed(nn.Module):
         self.register_buffer("mean", torch.from_numpy(preprocess.mean))  # one a channel, or an image [H, W, C]
         self.register_buffer("std", torch.from_numpy(preprocess.std))
 
-    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor]:
-        """Return logits, or logits and the last map [N, C, h, w]."""
+    def forward(self, images: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        """Return logits, or logits, the last map [N, C, h, w] and maps of the classes [N, classes, h, w]."""
         assert isinstance(self.mean, Tensor)
         assert isinstance(self.std, Tensor)
         inputs = ((images.to(torch.float32) / 255 - self.mean) / self.std).permute(0, 3, 1, 2)
         last = self.model.features(inputs)[-1]
         logits: Tensor = self.model.fc(last.mean((2, 3)))
-        return (logits, last) if self.has_map else logits
+        return (logits, last, class_maps(self.model.fc.weight, last)) if self.has_map else logits
 
 
 def facts_of(loaded: LoadedModel, form: Format, has_map: bool) -> Facts:
@@ -172,7 +178,7 @@ def batch_of_any_size() -> tuple[dict[int, Any]]:
 
 def onnx_model(module: nn.Module, example: Tensor) -> Any:
     """Return a module as an ONNX model, without what the exporter tells of this machine's files."""
-    names = ["logits", "map"] if getattr(module, "has_map", False) else ["logits"]
+    names = [LOGITS, LAST_MAP, CLASS_MAPS] if getattr(module, "has_map", False) else [LOGITS]
     program = torch.onnx.export(module, (example,), dynamo=True, input_names=["images"], output_names=names,
                                 dynamic_shapes=batch_of_any_size(), opset_version=OPSET, verbose=False)  # fmt: skip
     assert program is not None

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import seen
 from resnetkit.data.spec import Split
-from resnetkit.engines import Engine
+from resnetkit.engines import CLASS_MAPS, LAST_MAP, Engine
 from resnetkit.errors import BadRequest, GateFailed, first_line
 from resnetkit.metrics import wilson_interval
 
 BATCH_SIZES = (1, 2, 7, 32)  # that must give the same
 MANY = 2_000  # labelled images: of fewer, half a point of accuracy is noise, and agreement decides
-LIKE = 0.9  # cosine of the last maps of an image
+MAPS = (LAST_MAP, CLASS_MAPS)
+LIKE = 0.9  # cosine of the maps of an image
 SAME = 1e-3  # largest difference of logits that count as the same, by the largest logit
 
 
@@ -31,7 +32,7 @@ class Remembering:
     """A model that computes the logits of a batch once, for all that are compared with it."""
 
     def __init__(self, model: Engine) -> None:
-        self.model, self.name, self.preprocess = model, model.name, model.preprocess
+        self.model, self.name, self.preprocess, self.has_map = model, model.name, model.preprocess, model.has_map
         self.known: dict[bytes, NDArray[np.float32]] = {}
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -41,9 +42,9 @@ class Remembering:
             self.known[key] = self.model.logits(images)
         return self.known[key]
 
-    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the last feature map [N, C, h, w]."""
-        return self.model.last_map(images)
+    def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return an output by its name."""
+        return self.model.output(name, images)
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ class Figures:
     largest_batch_difference: float  # between an image alone and in a batch
     decided_by: str  # "accuracy" or "agreement"
     passed: bool
-    largest_map_difference: float | None = None  # of the last feature map, by its largest value; None: it has none
-    map_cosine: float | None = None  # of the smallest angle between an image's map and the model's
+    largest_map_difference: float | None = None  # of a map, by its largest value; None: it has none
+    map_cosine: float | None = None  # the smallest between an image's map and the model's
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as JSON data, with fractions and their 95 % intervals."""
@@ -131,8 +132,9 @@ def measure(
         model_correct=model_correct if labelled else None, largest_difference=difference, largest_logit=largest,
         largest_batch_difference=apart, decided_by="accuracy" if by_accuracy else "agreement", passed=True)  # fmt: skip
     if has_map:
-        apart, cosine = map_difference(own.last_map(first), model.last_map(first))
-        figures = replace(figures, largest_map_difference=apart, map_cosine=cosine)
+        found_maps = [map_difference(own.output(name, first), model.output(name, first)) for name in MAPS]
+        worst, cosines = zip(*found_maps, strict=True)
+        figures = replace(figures, largest_map_difference=max(worst), map_cosine=min(cosines))
     problems = problems_of(figures, bounds)
     return replace(figures, passed=not problems), problems
 

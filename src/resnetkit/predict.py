@@ -61,15 +61,20 @@ def find_images(paths: Sequence[str]) -> list[str]:
 
 
 def read_pixels(file: str, preprocess: Preprocess) -> NDArray[np.uint8]:
-    """Read one image to uint8 [image_size, image_size, 3], nearly as evaluation sees it; BadImage names the file.
-
-    A camera's many pixels are not all decoded (docs/images.md); all other images are the same in every byte.
-    """
+    """Read one image to uint8 [image_size, image_size, 3]; BadImage names the file."""
     try:
         data = sys.stdin.buffer.read() if file == STDIN else Path(file).read_bytes()
     except OSError as error:
         raise BadImage(f"{file}: {error.strerror}") from error
-    return view(decode(data, file, least_side(preprocess)), **view_of(preprocess))
+    return shown(data, file, preprocess)
+
+
+def shown(data: bytes, name: str, preprocess: Preprocess) -> NDArray[np.uint8]:
+    """Return what a model is shown of an image file's bytes: uint8 [image_size, image_size, 3]; BadImage names it.
+
+    A camera's many pixels are not all decoded (docs/images.md); all other images are as in evaluation in every byte.
+    """
+    return view(decode(data, name, least_side(preprocess)), **view_of(preprocess))
 
 
 def predict(engine: Engine, files: Iterable[str], *, top_k: int = 5) -> Iterator[Prediction | Unreadable]:

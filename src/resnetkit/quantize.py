@@ -23,7 +23,7 @@ from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import seen
 from resnetkit.data.spec import Split
 from resnetkit.data.transforms import Preprocess
-from resnetkit.engines import of_onnx, of_openvino
+from resnetkit.engines import CLASS_MAPS, of_onnx, of_openvino
 from resnetkit.feed import spread
 from resnetkit.ways import has_vnni
 
@@ -166,10 +166,12 @@ def quantize_onnx(source: Path, target: Path, calibration: Calibration, in_float
             image = next(self.images, None)
             return None if image is None else {INPUT: image}
 
-    nodes = [node.name for node in onnx.load(source).graph.node if node.op_type in LAYERS_OF_ONNX]
+    layers = [node for node in onnx.load(source).graph.node if node.op_type in LAYERS_OF_ONNX]
+    nodes = [node.name for node in layers if CLASS_MAPS not in node.output]
+    beside = [node.name for node in layers if CLASS_MAPS in node.output]  # to explain with: exact, and never in the way
     quantize_static(source, target, Reader(), quant_format=QuantFormat.QDQ, per_channel=True,
                     reduce_range=not has_vnni(), activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
-                    nodes_to_exclude=[nodes[place] for place in in_float],
+                    nodes_to_exclude=[*beside, *(nodes[place] for place in in_float)],
                     op_types_to_quantize=["Conv", "Gemm", "Add", "MaxPool", "Relu"])  # fmt: skip
 
 
@@ -178,7 +180,10 @@ def quantize_openvino(model: Any, calibration: Calibration, in_float: Sequence[i
     of_openvino.library()  # first: NNCF then reports nothing either
     import nncf
 
-    ops = [op for op in model.get_ordered_ops() if op.get_type_name() in ("Convolution", "MatMul")]
+    layers = [op for op in model.get_ordered_ops() if op.get_type_name() in ("Convolution", "MatMul")]
+    beside = [op for op in layers if any(to.get_node().get_type_name() == "Result"
+                                         for to in op.output(0).get_target_inputs())]  # fmt: skip
+    ops = [op for op in layers if op not in beside]  # without the maps of the classes, which stay exact
     # Their names are those of torch's exporter, which counts in the order that they run; branches may be turned here.
     ops.sort(key=lambda op: (op.get_type_name() == "MatMul", number_in(op.get_friendly_name())))
     nodes = [op.get_friendly_name() for op in ops]
@@ -187,7 +192,9 @@ def quantize_openvino(model: Any, calibration: Calibration, in_float: Sequence[i
         nncf.Dataset(list(calibration.one_by_one())),
         subset_size=len(calibration.images),
         preset=nncf.QuantizationPreset.PERFORMANCE,
-        ignored_scope=nncf.IgnoredScope(names=[nodes[place] for place in in_float]),
+        ignored_scope=nncf.IgnoredScope(
+            names=[*(op.get_friendly_name() for op in beside), *(nodes[place] for place in in_float)]
+        ),
     )
 
 

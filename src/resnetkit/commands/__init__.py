@@ -18,6 +18,8 @@ HOMES = {
     "weights": ("convert", "push"),
     "export": ("export",),
     "bench": ("bench",),
+    "explain": ("explain",),
+    "serve": ("serve",),
 }
 
 

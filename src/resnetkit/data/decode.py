@@ -19,7 +19,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
-from resnetkit.errors import BadImage
+from resnetkit.errors import BadImage, TooManyPixels, UnknownFormat
 
 Encoded = bytes | memoryview  # an image file's content
 
@@ -62,9 +62,9 @@ def decode(data: Encoded, name: str, least_side: int | None = None) -> NDArray[n
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata that does not concern the pixels
             return decode_any(data, name, least_side)
     except UnidentifiedImageError as error:
-        raise BadImage(f"{name}: not an image of a known format") from error
+        raise UnknownFormat(f"{name}: not an image of a known format") from error
     except Image.DecompressionBombError as error:
-        raise BadImage(f"{name}: too many pixels", f"expected at most {MAX_PIXELS:,} pixels") from error
+        raise TooManyPixels(f"{name}: too many pixels", f"expected at most {MAX_PIXELS:,} pixels") from error
     except DECODER_ERRORS as error:
         raise BadImage(f"{name}: the image is damaged: {error}") from error
 
@@ -77,7 +77,7 @@ def decode_any(data: Encoded, name: str, least_side: int | None) -> NDArray[np.u
     with Image.open(io.BytesIO(data), formats=read_formats()) as image:
         if has_too_many_pixels(image):
             size = f"{image.width} x {image.height} pixels"
-            raise BadImage(f"{name}: {size}", f"expected at most {MAX_PIXELS:,} pixels")
+            raise TooManyPixels(f"{name}: {size}", f"expected at most {MAX_PIXELS:,} pixels")
         pixels = jpeg_pixels(image, data, least_side)
         if pixels is None:
             image.load()

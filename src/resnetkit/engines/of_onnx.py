@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import LOGITS
 from resnetkit.provenance import cores_of_process
 
-LOGITS, LAST_MAP = "logits", "map"  # outputs
+
+def one_path() -> Any:
+    """Return the options of a run that computes only what is asked for."""
+    options = library().RunOptions()
+    options.only_execute_path_to_fetches = True
+    return options
 
 
 @dataclass(frozen=True)
@@ -23,18 +29,17 @@ class OnnxEngine:
     session: Any
     preprocess: Preprocess
     name: str = "onnxruntime"
+    has_map: bool = False
+    options: Any = field(default_factory=one_path)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
         return self.output(LOGITS, images)
 
-    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the last feature map [N, C, h, w], of a model that was exported with it."""
-        return self.output(LAST_MAP, images)
-
     def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return one output."""
-        found: NDArray[np.float32] = self.session.run([name], {self.session.get_inputs()[0].name: images})[0]
+        """Return an output by its name, and compute nothing for the others."""
+        inputs = {self.session.get_inputs()[0].name: images}
+        found: NDArray[np.float32] = self.session.run([name], inputs, self.options)[0]
         return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import LOGITS
 from resnetkit.provenance import cores_of_process
 
 
@@ -18,17 +20,26 @@ from resnetkit.provenance import cores_of_process
 class OpenVinoEngine:
     """A compiled model on the CPU, with a thread for each core of this process."""
 
-    compiled: Any
+    compiled: Any  # for the logits alone
     preprocess: Preprocess
     name: str = "openvino"
+    whole: Callable[[], Any] | None = None  # compiles all outputs, for those that ask for another
+
+    @property
+    def has_map(self) -> bool:
+        """Say whether it has the maps beside the logits."""
+        return self.whole is not None
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
         return np.array(self.compiled(images)[0], np.float32)  # what it returns is written over by the next call
 
-    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the last feature map [N, C, h, w], of a model that was exported with it."""
-        return np.array(self.compiled(images)[1], np.float32)
+    def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return an output by its name."""
+        if name == LOGITS:
+            return self.logits(images)
+        assert self.whole
+        return np.array(self.whole()(images)[name], np.float32)
 
 
 def library() -> Any:
@@ -46,6 +57,11 @@ def library() -> Any:
 def read_model(file: Path) -> Any:
     """Read a model of OpenVINO's own format or ONNX; raises RuntimeError for a damaged one."""
     return library().Core().read_model(file)
+
+
+def for_logits(model: Any) -> Any:
+    """Return a model without its other outputs, which would be computed each time."""
+    return library().Model([model.get_results()[0]], model.get_parameters(), "logits")
 
 
 def compile_model(model: Any, bfloat16: bool = False) -> Any:

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import CLASS_MAPS, LAST_MAP, LOGITS
 
 
 @dataclass(frozen=True)
@@ -20,16 +21,16 @@ class ProgramEngine:
     module: Callable[[torch.Tensor], Any]  # uint8 [N, H, W, 3] -> logits, or logits and the last map
     preprocess: Preprocess
     name: str = "torch-export"
+    has_map: bool = False
 
-    @torch.inference_mode()
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
-        outputs = self.module(torch.from_numpy(images))
-        found: NDArray[np.float32] = (outputs[0] if isinstance(outputs, tuple) else outputs).numpy()
-        return found
+        return self.output(LOGITS, images)
 
     @torch.inference_mode()
-    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the last feature map [N, C, h, w], of a model that was exported with it."""
-        found: NDArray[np.float32] = self.module(torch.from_numpy(images))[1].numpy()
+    def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return an output by its name."""
+        outputs = self.module(torch.from_numpy(images))
+        place = (LOGITS, LAST_MAP, CLASS_MAPS).index(name)
+        found: NDArray[np.float32] = (outputs[place] if isinstance(outputs, tuple) else outputs).numpy()
         return found

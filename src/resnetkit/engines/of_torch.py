@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from resnetkit.data.transforms import Preprocess
+from resnetkit.engines import LAST_MAP, LOGITS
 
 
 @dataclass(frozen=True)
@@ -22,14 +23,22 @@ class TorchEngine:
     preprocess: Preprocess
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     name: str = "torch"
+    has_map: bool = True
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
         return self.computed(images, self.model)
 
-    def last_map(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return the last feature map [N, C, h, w]."""
-        return self.computed(images, lambda batch: self.model.features(batch)[-1])
+    def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return an output by its name."""
+        if name == LOGITS:
+            return self.logits(images)
+
+        def compute(batch: Tensor) -> Tensor:
+            last: Tensor = self.model.features(batch)[-1]
+            return last if name == LAST_MAP else class_maps(self.model.fc.weight, last)
+
+        return self.computed(images, compute)
 
     @torch.inference_mode()
     def computed(self, images: NDArray[np.uint8], compute: Callable[[Tensor], Any]) -> NDArray[np.float32]:
@@ -42,6 +51,11 @@ class TorchEngine:
         finally:
             self.model.train(was_training)
         return found
+
+
+def class_maps(weight: Tensor, last: Tensor) -> Tensor:
+    """Return what the last map [N, C, h, w] says of each class [N, classes, h, w], by the last layer's weight."""
+    return torch.nn.functional.conv2d(last, weight[:, :, None, None])
 
 
 def on_device(model: nn.Module, preprocess: Preprocess, device: torch.device, name: str = "torch") -> TorchEngine:

@@ -28,7 +28,15 @@ OPERATORS = {
     for name in (
         *("_assert_tensor_metadata.default", "add_.Tensor", "avg_pool2d.default"),
         *("conv2d.default", "div.Tensor", "linear.default", "max_pool2d.default", "pad.default"),
-        *("mean.dim", "permute.default", "relu_.default", "slice.Tensor", "sub.Tensor", "to.dtype"),
+        *(
+            "mean.dim",
+            "permute.default",
+            "relu_.default",
+            "slice.Tensor",
+            "sub.Tensor",
+            "to.dtype",
+            "unsqueeze.default",
+        ),
     )
 }
 SIZE = re.compile(r"Symbol\('s\d+', positive=True, integer=True\)")  # of the batch
@@ -36,7 +44,7 @@ ARGUMENTS = {f"as_{kind}" for kind in ("bool", "device", "expr", "int", "ints", 
 LEAF = '{"type": null, "context": null, "children_spec": []}'
 SPECS = {
     f"[1, {LEAF}]",
-    f'[1, {{"type": "builtins.tuple", "context": "null", "children_spec": [{LEAF}, {LEAF}]}}]',
+    f'[1, {{"type": "builtins.tuple", "context": "null", "children_spec": [{LEAF}, {LEAF}, {LEAF}]}}]',
     f'[1, {{"type": "builtins.tuple", "context": "null", "children_spec": [{{"type": "builtins.tuple", "context": '
     f'"null", "children_spec": [{LEAF}]}}, {{"type": "builtins.dict", "context": "[]", "children_spec": []}}]}}]',
 }
