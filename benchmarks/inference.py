@@ -262,15 +262,15 @@ def compared(auto: str, arithmetic: Measured, labels: Measured) -> dict[str, Any
 def main() -> None:
     """Measure both nets and write it down."""
     photos, weights, calibration = map(Path, sys.argv[1:4])
-    result: dict[str, Any] = {"goals_of_resnet50": GOALS}
-    result["resnet50, drawn weights, no gate"] = run("resnet50", photos, None, None)
-    result["resnet18"] = run("resnet18", photos, weights, calibration)
+    result = {"resnet50, drawn weights, no gate": run("resnet50", photos, None, None),
+              "resnet18": run("resnet18", photos, weights, calibration)}  # fmt: skip
     libraries = ("timm", "mmpretrain", "onnxruntime", "openvino", "nncf")
     facts = {"command": ".venv-parity/bin/python benchmarks/inference.py PHOTOS WEIGHTS CALIBRATION",
              "peers": {name: version(name) for name in libraries}}  # fmt: skip
-    write_json(RESULT, result | {"provenance": provenance() | facts})
-    for name, found in result.items():
-        print(name, json.dumps(found.get("found", found), indent=1))
+    said = {"goals_of_resnet50": GOALS, "inference": result, "provenance": provenance() | facts}
+    write_json(RESULT, said)
+    for name, each in result.items():
+        print(name, json.dumps(each["found"], indent=1))
 
 
 if __name__ == "__main__":

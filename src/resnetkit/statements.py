@@ -9,6 +9,7 @@ from typing import Any
 
 FASTER = 0.97  # of the seconds before, at most, where a setting is kept
 LEAST_TIME = 0.9  # of another's, that counts as no less: rates of a machine vary
+MOST_DROP, LEAST_AGREEMENT = 0.005, 0.95  # of quantised nets, by the gate of `export`
 EXACT = 1e-9  # largest difference of what follows from numbers beside it
 
 
@@ -121,6 +122,49 @@ def threads_serve(said: Mapping[str, Any]) -> bool:
     return told and rates[f"{said['cores']} threads"] >= FASTER * rates[f"{said['cores']} processes"]
 
 
+def int8_costs_little(said: Mapping[str, Any]) -> bool:
+    """Say whether each quantised net was exported, and its gate's shares follow from counts and are within bounds."""
+    exports = [each for net in said["int8"].values() for each in net["exports"]]
+    return bool(exports) and all(
+        each["exit_code"] == 0
+        and abs(gate["correct"] / gate["images"] - gate["top1"]) <= EXACT
+        and abs(gate["model_correct"] / gate["images"] - gate["model_top1"]) <= EXACT
+        and abs(gate["agree"] / gate["images"] - gate["agreement"]) <= EXACT
+        and (gate["model_top1"] - gate["top1"] <= MOST_DROP + EXACT if gate["decided_by"] == "accuracy"
+             else gate["agreement"] >= LEAST_AGREEMENT)
+        for each in exports
+        for gate in [each["gate"]]
+    )  # fmt: skip
+
+
+def smaller_is_told(said: Mapping[str, Any]) -> bool:
+    """Say whether what is said of bounds, of photos decoded at a smaller size, follows from the figures."""
+    bounds = said["bounds"]
+    return bool(said["reduced"]) and all(
+        abs(row["agree"] / row["photos"] - row["agreement"]) <= EXACT
+        and row["within_bounds"] == (
+            row["worst_photo_mean_levels"] <= bounds["mean_levels"] and row["largest_levels"] <= bounds["largest_levels"]
+            and row["agreement"] >= bounds["agreement"])
+        for row in said["reduced"]
+    )  # fmt: skip
+
+
+def engines_are_compared(said: Mapping[str, Any]) -> bool:
+    """Say whether the ratios of engines follow from the times that are kept."""
+
+    def follow(net: Mapping[str, Any]) -> bool:
+        rates = {row["engine"]: {str(batch["batch_size"]): batch["batch_size"] / batch["seconds"]["p50"]
+                                 for batch in row["batches"]} for row in net["arithmetic"]["rows"]}  # fmt: skip
+        own = rates[net["auto"]]
+        return all(
+            abs(own[size] / rates[peer][size] - ratio) <= EXACT * ratio
+            for name, peer in (("times_timm", "timm eager"), ("times_mmpretrain", "mmpretrain eager"))
+            for size, ratio in net["found"][name].items()
+        )
+
+    return bool(said["inference"]) and all(follow(net) for net in said["inference"].values())
+
+
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -139,6 +183,9 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "finetuned": fine_tuning_pays,
     "workers": threads_serve,
     "copies": planted_are_found,
+    "int8": int8_costs_little,
+    "reduced": smaller_is_told,
+    "inference": engines_are_compared,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
 }
