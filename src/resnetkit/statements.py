@@ -140,13 +140,17 @@ def int8_costs_little(said: Mapping[str, Any]) -> bool:
 def smaller_is_told(said: Mapping[str, Any]) -> bool:
     """Say whether what is said of bounds, of photos decoded at a smaller size, follows from the figures."""
     bounds = said["bounds"]
+
+    def within(row: Mapping[str, Any]) -> bool:
+        levels = row["worst_photo_mean_levels"] <= bounds["mean_levels"]
+        return bool(
+            levels and row["largest_levels"] <= bounds["largest_levels"] and row["agreement"] >= bounds["agreement"]
+        )
+
     return bool(said["reduced"]) and all(
-        abs(row["agree"] / row["photos"] - row["agreement"]) <= EXACT
-        and row["within_bounds"] == (
-            row["worst_photo_mean_levels"] <= bounds["mean_levels"] and row["largest_levels"] <= bounds["largest_levels"]
-            and row["agreement"] >= bounds["agreement"])
+        abs(row["agree"] / row["photos"] - row["agreement"]) <= EXACT and row["within_bounds"] == within(row)
         for row in said["reduced"]
-    )  # fmt: skip
+    )
 
 
 def engines_are_compared(said: Mapping[str, Any]) -> bool:
