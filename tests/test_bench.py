@@ -85,8 +85,15 @@ def test_the_fastest_that_passes_is_remembered_and_used(
         other = told(["evaluate", str(weights), "--data", str(photos), "--engine", engine], capsys)
         assert other["engine"] == engine and other["images"] == own["images"]
         assert abs(other["correct"] - own["correct"]) <= (0.4 * own["images"] if engine.endswith("int8") else 0)
-    assert main(["verify", str(weights), "--engine", "openvino"]) == 0
+    target = str(photos.parent / "verified.onnx")
+    if not Path(target).exists():
+        assert main(["export", str(weights), "--format", "onnx", "--data", str(photos), "--out", target]) == 0
     capsys.readouterr()
+    for engine in ("onnxruntime", "openvino"):
+        assert main(["verify", target, "--data", str(photos), "--engine", engine]) == 0
+        assert f", engine {engine}\n" in capsys.readouterr().out
+    assert main(["verify", target, "--engine", "torch"]) == 2
+    assert "does not run" in capsys.readouterr().err
 
     key = engine_store.key_of(load_model(weights))
     engine_store.remember(key, "onnxruntime", {})  # torch is neither needed nor imported for it

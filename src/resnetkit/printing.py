@@ -288,7 +288,8 @@ def print_checks(checks: Sequence[Check], console: Console) -> None:
             console.print(f"{line}: {printable(check.reason)}")
         else:
             within = f", tolerance {check.tolerance:.3g}" if check.tolerance else ""
-            console.print(f"{line}: claimed {printable(check.claimed)}, found {printable(check.found)}{within}")
+            on = f", engine {check.engine}" if check.engine else ""
+            console.print(f"{line}: claimed {printable(check.claimed)}, found {printable(check.found)}{within}{on}")
     counts = [sum(check.passed is state for check in checks) for state in words]
     console.print(f"{counts[0]} passed, {counts[1]} failed, {counts[2]} not checked")
 

@@ -54,6 +54,7 @@ class Check:
     tolerance: float = 0  # largest difference of a number
     passed: bool | None = None  # None: it could not be checked
     reason: str = ""  # why not
+    engine: str = ""  # that answered, where images were evaluated
 
 
 def compared(subject: str, what: str, claimed: Any, found: Any, tolerance: float = 0) -> Check:
@@ -282,7 +283,8 @@ def check_figures(
                   "loss": LOSS_TOLERANCE * abs(outcome.loss) if isfinite(outcome.loss) else 0}  # fmt: skip
     for what, value in found.items():
         if claims.get(what) is not None:
-            yield compared(subject, what, claims[what], value, tolerances.get(what, 0))
+            check = compared(subject, what, claims[what], value, tolerances.get(what, 0))
+            yield replace(check, engine=engine.name)
 
 
 def check_run(run: Path, machine: Machine) -> Iterator[Check]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import tarfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from test_export import NAMES, PREPROCESS, loaded, photos, weights  # fixtures
 
 __all__ = ["loaded", "photos", "weights"]
 
+SHARED = Path(__file__).parents[3] / "shared" / "data"
 LIMITS = Limits(body_bytes=200_000, images=4, waiting=8, batch_size=4, seconds=5)
 
 
@@ -74,6 +76,34 @@ def test_answers_are_those_of_predict_in_every_form(client: TestClient, model: C
                 assert [chance["index"] for chance in row["classes"]] == list(expected.classes)
                 assert [chance["name"] for chance in row["classes"]] == [NAMES[index] for index in expected.classes]
                 np.testing.assert_allclose([chance["prob"] for chance in row["classes"]], expected.probs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("archive", ["imagenet-samples.tar", "tricky-images.tar"])
+def test_answers_are_those_of_predict_on_what_was_given(archive: str, model: Classifier, tmp_path: Path) -> None:
+    """The 200 photos, and pictures that are odd in every way: the same classes, or the same reason."""
+    source = SHARED / archive
+    if not source.is_file():
+        pytest.skip(f"{archive} is not here")
+    with tarfile.open(source) as opened:
+        opened.extractall(tmp_path, filter="data")
+    files = sorted(file for file in tmp_path.rglob("*") if file.is_file() and file.suffix != ".txt")
+    assert len(files) >= 20
+    answered = 0
+    with served(model, replace(LIMITS, body_bytes=50_000_000, seconds=60)) as client:
+        for file, outcome in zip(files, predict(model.engine, [str(file) for file in files], top_k=3), strict=True):
+            answer = client.post("/v1/predict?top=3", content=file.read_bytes())
+            if isinstance(outcome, Prediction):
+                said = answer.json()["predictions"][0]["classes"]
+                assert [chance["index"] for chance in said] == list(outcome.classes), file
+                np.testing.assert_allclose([chance["prob"] for chance in said], outcome.probs, rtol=1e-4)
+                answered += 1
+            else:
+                assert 400 <= answer.status_code < 500, (file, answer.text)
+                error = answer.json()["error"]
+                assert "; ".join((error["what"].removeprefix("image: "), *error["details"])) == outcome.reason or (
+                    not file.stat().st_size
+                )
+    assert answered >= 20
 
 
 def test_a_bad_image_does_not_harm_its_neighbours(client: TestClient) -> None:

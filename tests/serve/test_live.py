@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from resnetkit.cli import main
 from services import png, service, wait_for
 from test_export import loaded, photos, weights  # fixtures
 
@@ -37,6 +38,21 @@ def test_a_service_answers_reloads_and_ends_well(weights: Path, tmp_path: Path) 
     assert not any("Traceback" in line for line in running.lines)
 
 
+@pytest.mark.parametrize("form", ["onnx", "openvino"])
+def test_an_exported_model_is_served_and_explained_without_torch(
+    form: str, weights: Path, photos: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / f"net.{'xml' if form == 'openvino' else 'onnx'}"
+    words = ["export", str(weights), "--format", form, "--data", str(photos), "--out", str(target), "--last-map"]
+    assert main(words) == 0
+    with service(target) as running:
+        status, said = running.ask("POST", "/v1/predict", png())
+        assert status == 200 and said["engine"] == {"onnx": "onnxruntime", "openvino": "openvino"}[form]
+        status, said = running.ask("POST", "/v1/explain", png())
+        assert status == 200 and said["explained"] == said["classes"][0]
+        assert "libtorch" not in Path(f"/proc/{running.process.pid}/maps").read_text()
+
+
 def test_no_request_is_dropped_while_the_model_is_opened_anew(weights: Path) -> None:
     with service(weights) as running:
         statuses: list[int] = []
@@ -53,10 +69,11 @@ def test_no_request_is_dropped_while_the_model_is_opened_anew(weights: Path) -> 
             count = sum("reloaded: " in line for line in running.lines)
             running.process.send_signal(signal.SIGHUP)
             wait_for(lambda count=count: sum("reloaded: " in line for line in running.lines) > count)
+        wait_for(lambda: len(statuses) > 20)
         stop.set()
         for thread in threads:
             thread.join()
-        assert len(statuses) > 20 and set(statuses) == {200}
+        assert set(statuses) == {200}
 
 
 def test_what_is_in_flight_is_finished_at_the_end(weights: Path) -> None:
