@@ -25,7 +25,7 @@ FORMATS: tuple[Format, ...] = get_args(Format)
 ENDINGS: dict[Format, str] = {"onnx": ".onnx", "openvino": ".xml", "torch-export": ".pt2"}
 KEY = "resnetkit"  # of the facts in an artefact
 OF_ONNX = ("framework", KEY)  # where OpenVINO has them of an ONNX file
-VERSION = 1
+VERSION = 2
 
 
 @dataclass(frozen=True)

@@ -464,3 +464,19 @@ def test_a_damaged_photo_is_refused_at_any_size() -> None:
     data = camera_jpeg(2304, 1792)
     with pytest.raises(BadImage):
         decode(data[: len(data) // 2], "x", 256)
+
+
+def test_what_lies_inside_another_format_cannot_start_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An EPS in an IPTC file: Pillow would open it as any format, and EPS by Ghostscript."""
+    started: list[object] = []
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *given, **named: started.append(given))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n%%EndComments\nshowpage\n%%EOF\n"
+
+    def field(record: int, number: int, data: bytes) -> bytes:
+        return bytes((0x1C, record, number)) + len(data).to_bytes(2, "big") + data
+
+    data = field(3, 60, b"\x01\x00") + field(3, 65, b"\x01") + field(3, 20, b"\x00\x08") + field(3, 30, b"\x00\x08")
+    data += field(3, 120, b"\x01") + field(8, 10, eps)
+    with pytest.raises(BadImage, match="not an image of a known format"):
+        decode(data, "x")
+    assert started == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import socket
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
     from resnetkit.models.resnet import StrideStyle
 
 KEY = "RESNETKIT_API_KEY"
-GRACE_SECONDS = 30  # for requests that are being answered, at the end
+GRACE_SECONDS = 5  # beyond what a request may take, for those that are being answered at the end
+MOST_CONNECTIONS = 1000  # more are answered 503 by the server itself
 BACKLOG = 2048  # connections that wait to be accepted
 
 
@@ -69,7 +71,8 @@ def serve(
         address = f"http://{shown}:{listening.getsockname()[1]}"
         app = build_app(slot, limits, key, lambda: print(f"serving on {address}", file=sys.stderr, flush=True))
         config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="on",
-                                timeout_graceful_shutdown=GRACE_SECONDS)  # fmt: skip
+                                timeout_graceful_shutdown=math.ceil(seconds + GRACE_SECONDS),
+                                limit_concurrency=MOST_CONNECTIONS)  # fmt: skip
         uvicorn.Server(config).run([listening])
     return 0
 
@@ -91,11 +94,18 @@ def listen(host: str, port: int) -> socket.socket:
 def read_key(file: str | None) -> str | None:
     """Return the API key of a file or of the environment; it is never an argument, which others could see."""
     if file is None:
-        return os.environ.get(KEY) or None
-    try:
-        key = Path(file).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadRequest(f"--api-key-file: {file} cannot be read", f"{error}") from error
-    if not key:
-        raise BadRequest(f"--api-key-file: {file} is empty")
+        if KEY not in os.environ:
+            return None
+        text, place = os.environ[KEY], KEY
+    else:
+        place = f"--api-key-file: {file}"
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadRequest(f"{place} cannot be read", f"{error}") from error
+    key = text.strip()
+    if not key or not key.isascii() or not key.isprintable():
+        raise BadRequest(
+            f"{place}: expected a key of printable ASCII", "got none" if not key else "got other characters"
+        )
     return key

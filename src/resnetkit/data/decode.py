@@ -26,6 +26,8 @@ Encoded = bytes | memoryview  # an image file's content
 MAX_PIXELS = 100_000_000  # a larger picture is taken for a decompression bomb
 DECODER_ERRORS = (OSError, ValueError, SyntaxError, IndexError, KeyError, EOFError, TypeError, OverflowError,
                   MemoryError, RuntimeError, struct.error, ZlibError)  # fmt: skip
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG", "PPM", "QOI", "SGI", "SPIDER",
+           "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM", "PSD", "DDS", "IM", "MSP")  # fmt: skip
 JPEGS = {"JPEG", "MPO"}  # MPO: a JPEG with more pictures behind it
 PIXEL_FORMATS = {"RGB": "RGB", "L": "GRAY"}  # simplejpeg's names of Pillow's modes
 # Of a JPEG's header: two bytes at its start, then segments of a marker, a kind and a length.
@@ -81,6 +83,8 @@ def decode_any(data: Encoded, name: str, least_side: int | None) -> NDArray[np.u
         pixels = jpeg_pixels(image, data, least_side)
         if pixels is None:
             image.load()
+            if has_too_many_pixels(image):  # of an icon the picture inside may be larger than is said
+                raise TooManyPixels(f"{name}: too many pixels", f"expected at most {MAX_PIXELS:,} pixels")
         orientation, profile = orientation_of(image), image.info.get("icc_profile")  # Pillow turns a TIFF as it loads
         if pixels is not None and orientation not in UPRIGHT and not (profile and to_srgb(profile, image.mode)):
             return pixels if image.mode == "RGB" else np.repeat(pixels, 3, axis=2)
@@ -220,9 +224,12 @@ def to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
 
 @cache
 def read_formats() -> tuple[str, ...]:
-    """Return the formats that Pillow reads itself; for EPS it would start another program on the file."""
+    """Return the formats that are read: those that Pillow reads itself.
+
+    For EPS it would start another program on the file, and IPTC and its like open what lies inside as any format.
+    """
     Image.init()
-    return tuple(name for name in Image.OPEN if name != "EPS")
+    return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
 def to_rgb(image: Image.Image, name: str) -> Image.Image:

@@ -23,12 +23,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from resnetkit.classifier import Classifier
-from resnetkit.errors import BadImage, ResnetkitError, TooManyPixels, UnknownFormat
+from resnetkit.errors import BadImage, TooManyPixels, UnknownFormat
 from resnetkit.heat import overlay, scaled, to_png
 from resnetkit.provenance import installed
 from resnetkit.serve.answers import Explanation, Predictions, RequestRefused, State, refusals
 from resnetkit.serve.batches import Batches, Explained, Full
-from resnetkit.serve.bodies import read_images
+from resnetkit.serve.bodies import Bodies, read_images
 from resnetkit.serve.limits import Limits
 from resnetkit.serve.meters import Meters
 from resnetkit.serve.slot import Slot, card, title
@@ -68,6 +68,7 @@ class Desk:
         self.slot, self.limits, self.api_key = slot, limits, api_key
         self.meters = Meters()
         self.batches = Batches(limits, self.meters.on_batch)
+        self.bodies = Bodies(limits)
         self.meters.waiting.set_function(lambda: self.batches.admitted)
         self.meters.loads.set_function(lambda: slot.loaded)
 
@@ -85,21 +86,25 @@ class Desk:
         except Full as error:
             status = 503
             return refusal(RequestRefused(503, error.what, *error.details, headers=RETRY))
+        except Exception as error:  # noqa: BLE001 - told to the log, and to the client that it is
+            return refusal(told_to_log(route, error))
         finally:
             self.meters.requests.labels(route, str(status)).inc()
-            self.meters.seconds.labels(route).observe(time.monotonic() - started)
+            self.meters.seconds.labels(route, str(status)).observe(time.monotonic() - started)
 
     async def outcomes(self, request: Request, model: Classifier, explain: bool) -> list[tuple[str, Any]]:
         """Return the name of each image of a request, and its outcome, which may be that it is bad."""
         self.batches.refuse_if_full()
+        until = time.monotonic() + self.limits.seconds
         try:
-            async with asyncio.timeout(self.limits.seconds):
+            async with self.bodies.taken(request), asyncio.timeout(self.limits.seconds):
                 images = await read_images(request, self.limits)
         except TimeoutError as error:
             raise RequestRefused(408, f"the body did not come within {self.limits.seconds:g} s") from error
         if explain and len(images) != 1:
             raise RequestRefused(400, f"{len(images)} images to explain", "expected one")
-        found = await results_of(request, self.batches.submit(model, images, explain), self.limits.seconds)
+        left = max(until - time.monotonic(), 0.0)
+        found = await results_of(request, self.batches.submit(model, images, explain), left, self.limits.seconds)
         for outcome in found:
             self.meters.images.labels(kind_of(outcome)).inc()
         refuse_if_all_bad(found)
@@ -212,20 +217,21 @@ def refuse_stranger(request: Request, api_key: str | None) -> None:
     """Refuse a request without the API key, where one is set; the comparison takes the same time for any."""
     if api_key is None:
         return
-    given = request.headers.get("x-api-key") or request.headers.get("authorization", "").removeprefix("Bearer ")
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    given = request.headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
     if not hmac.compare_digest(given.encode(), api_key.encode()):
         raise RequestRefused(
             401, "the API key is missing or wrong", KEY_HEADERS, headers={"WWW-Authenticate": "Bearer"}
         )
 
 
-async def results_of(request: Request, futures: list[Future[Any]], seconds: float) -> list[Any]:
+async def results_of(request: Request, futures: list[Future[Any]], left: float, seconds: float) -> list[Any]:
     """Wait for images, errors among the results; those of a client that has left give their places back."""
     work = asyncio.gather(*map(asyncio.wrap_future, futures), return_exceptions=True)
     gone: asyncio.Future[None] = asyncio.create_task(disconnected(request))
     try:
         await asyncio.wait(
-            cast("set[asyncio.Future[Any]]", {work, gone}), timeout=seconds, return_when=asyncio.FIRST_COMPLETED
+            cast("set[asyncio.Future[Any]]", {work, gone}), timeout=left, return_when=asyncio.FIRST_COMPLETED
         )
         if work.done():
             return work.result()
@@ -264,7 +270,7 @@ def refuse_if_all_bad(found: list[Any]) -> None:
 
 def json_bytes(data: Any) -> bytes:
     """Write JSON."""
-    return json.dumps(data, ensure_ascii=False).encode()
+    return json.dumps(data, ensure_ascii=False, allow_nan=False).encode()
 
 
 def chances(probs: NDArray[np.float32], model: Classifier, top: int) -> list[dict[str, Any]]:
@@ -309,8 +315,13 @@ def answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def unknown(request: Request, error: Exception) -> Response:
-        print(f"error: {request.url.path}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
-        return refusal(RequestRefused(500, "the service has failed; it was told to its log"))
+        return refusal(told_to_log(request.url.path, error))
+
+
+def told_to_log(place: str, error: Exception) -> RequestRefused:
+    """Tell a fault of ours to the log; returns what the client is told."""
+    print(f"error: {place}: {type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    return RequestRefused(500, "the service has failed; it was told to its log")
 
 
 class SecurityHeaders:
@@ -338,7 +349,7 @@ def reload_on_hangup(slot: Slot) -> None:
         try:
             slot.reload()
             print(f"reloaded: {slot.model.origin}; engine {slot.model.engine.name}", file=sys.stderr, flush=True)
-        except (ResnetkitError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, the model before goes on
             print(f"error: not reloaded, the model before goes on: {error}", file=sys.stderr, flush=True)
 
     with suppress(ValueError, NotImplementedError, RuntimeError):  # not in the main thread, as in tests

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,8 @@ from resnetkit.errors import BadImage, ResnetkitError
 from resnetkit.predict import shown
 from resnetkit.provenance import cores_of_process
 from resnetkit.serve.limits import Limits
+
+MOST_DECODERS = 16
 
 
 class Full(ResnetkitError):
@@ -60,7 +63,7 @@ class Batches:
         self.lock = threading.Lock()
         self.admitted = 0  # images that wait or are worked on
         self.preparing = 0  # of them those that are not decoded yet
-        self.decoders = ThreadPoolExecutor(cores_of_process(), "decode")
+        self.decoders = ThreadPoolExecutor(min(cores_of_process(), MOST_DECODERS), "decode")
         self.computing = threading.Thread(target=self.compute, name="compute", daemon=True)
         self.computing.start()
 
@@ -78,20 +81,27 @@ class Batches:
             self.preparing += len(images)
         jobs = [Job(model, data, name, explain) for name, data in images]
         for job in jobs:
-            job.future.add_done_callback(self.leave)
-            self.decoders.submit(self.prepare, job)
+            job.future.add_done_callback(partial(self.leave, job))
+            try:
+                self.decoders.submit(self.prepare, job)
+            except RuntimeError as error:  # no thread can be started, or the service ends
+                with self.lock:
+                    self.preparing -= 1
+                self.fail(job, error)
         return [job.future for job in jobs]
 
-    def leave(self, future: Future[Any]) -> None:
-        """Free the place of an image that was answered, or that nobody waits for any more."""
+    def leave(self, job: Job, future: Future[Any]) -> None:
+        """Free the place of an image that was answered, or that nobody waits for any more, and its bytes."""
+        job.data = b""
         with self.lock:
             self.admitted -= 1
 
     def prepare(self, job: Job) -> None:
         """Decode an image, unless nobody waits for it any more."""
         try:
+            data = job.data  # taken once: it goes when the future is cancelled
             if not job.future.cancelled():
-                job.pixels = shown(job.data, job.name, job.model.engine.preprocess)
+                job.pixels = shown(data, job.name, job.model.engine.preprocess)
         except BadImage as error:
             self.fail(job, error)
         except Exception as error:  # noqa: BLE001 - the threads must live: whatever it was is the request's

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.datastructures import UploadFile
@@ -13,11 +15,34 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from resnetkit.serve.answers import RequestRefused
+from resnetkit.serve.batches import Full
 from resnetkit.serve.limits import Limits
 
 MAX_NAME = 200  # characters of a file's name that are given back
 NAMED = "image"
 KINDS = "multipart/form-data, application/json, application/octet-stream or image/..."
+
+
+class Bodies:
+    """Bounds the bytes of all bodies that are being read at once."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self.taken_bytes = limits, 0
+
+    @asynccontextmanager
+    async def taken(self, request: Request) -> AsyncIterator[None]:
+        """Take room for a body: as many bytes as it says, or as one may have; raises Full."""
+        said = request.headers.get("content-length", "")
+        size = min(int(said) if said.isdecimal() else self.limits.body_bytes, self.limits.body_bytes)
+        if self.taken_bytes + size > self.limits.all_bodies_bytes:
+            raise Full(
+                f"{self.taken_bytes:,} bytes are being read", f"expected {self.limits.all_bodies_bytes:,} or fewer"
+            )
+        self.taken_bytes += size
+        try:
+            yield
+        finally:
+            self.taken_bytes -= size
 
 
 async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes]]:
@@ -27,7 +52,7 @@ async def read_images(request: Request, limits: Limits) -> list[tuple[str, bytes
     if kind == "multipart/form-data":
         images = await from_multipart(request, body, limits)
     elif kind == "application/json":
-        images = from_json(body)
+        images = await asyncio.to_thread(from_json, body, limits.images)
     elif not kind or kind == "application/octet-stream" or kind.startswith("image/"):
         images = [(NAMED, body)]
     else:
@@ -84,7 +109,7 @@ async def from_multipart(request: Request, body: bytes, limits: Limits) -> list[
     return images
 
 
-def from_json(body: bytes) -> list[tuple[str, bytes]]:
+def from_json(body: bytes, most: int) -> list[tuple[str, bytes]]:
     """Return the images of {"images": [base64, ...]}."""
     try:
         said: Any = json.loads(body)
@@ -93,6 +118,8 @@ def from_json(body: bytes) -> list[tuple[str, bytes]]:
     texts = said.get("images") if isinstance(said, dict) and set(said) == {"images"} else None
     if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         raise RequestRefused(400, "the JSON is not as it must be", 'expected {"images": ["base64", ...]}')
+    if len(texts) > most:
+        raise RequestRefused(413, f"{len(texts)} images in one request", f"expected at most {most}")
     images = []
     for number, text in enumerate(texts, 1):
         try:

@@ -10,6 +10,7 @@ class Limits:
     """Bounds of requests, and of what waits; more is refused at once, with the reason."""
 
     body_bytes: int = 20_000_000  # of a request
+    all_bodies_bytes: int = 400_000_000  # of all bodies that are being read at once; more is 503
     images: int = 16  # of a request
     waiting: int = 64  # images that wait or are worked on, of all requests; more is 503 with Retry-After
     batch_size: int = 16  # images that are computed at once, at most

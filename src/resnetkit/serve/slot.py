@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from resnetkit.classifier import Classifier
+from resnetkit.engines import CLASS_MAPS
 from resnetkit.errors import BadRequest
 from resnetkit.serve.limits import Limits
 
@@ -28,7 +29,10 @@ class Slot:
         if model.channels != 3:
             raise BadRequest(f"images have 3 channels, the model takes {model.channels}", model.origin)
         side = model.engine.preprocess.image_size
-        model.engine.logits(np.zeros((1, side, side, 3), np.uint8))
+        blank = np.zeros((1, side, side, 3), np.uint8)
+        model.engine.logits(blank)
+        if model.engine.has_map:
+            model.engine.output(CLASS_MAPS, blank)
         self.loaded += 1
         return model
 

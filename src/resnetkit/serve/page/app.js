@@ -80,9 +80,11 @@ function bars(classes, file, picture, url, side) {
 /** Put the heat map of a class over the picture, or take it away. */
 async function explain(chance, button, list, file, picture, url, side) {
   const shown = button.getAttribute("aria-pressed") === "true";
+  list.latest = chance; // an answer to an earlier choice that comes later is not shown
   for (const other of list.querySelectorAll("button")) other.setAttribute("aria-pressed", "false");
   picture.hidden = false;
   if (shown) {
+    list.latest = null;
     picture.src = url;
     picture.alt = file.name;
     say("");
@@ -90,11 +92,13 @@ async function explain(chance, button, list, file, picture, url, side) {
   }
   try {
     const said = await ask(`v1/explain?index=${chance.index}`, file);
+    if (list.latest !== chance) return;
     picture.src = `data:image/png;base64,${said.overlay_png}`;
     picture.alt = `${file.name}: where the model looks for ${chance.name}`;
     button.setAttribute("aria-pressed", "true");
     say(`heat map of ${chance.name}, over the part that the model is shown`);
   } catch (error) {
+    picture.src = url;
     say(error.message);
   }
 }
