@@ -324,3 +324,20 @@ def test_what_is_no_export_of_ours_is_told(
         damaged.write_bytes(path.read_bytes()[:1000])
         with pytest.raises(DamagedFile, match="damaged"):
             open_artefact(damaged)
+
+
+def test_a_signal_after_openvino_has_compiled_is_survived(weights: Path, photos: Path, tmp_path: Path) -> None:
+    """OpenVINO leaves a signal stack that is gone with the model: Ctrl-C would be a segmentation fault."""
+    words = ["export", str(weights), "--format", "openvino", "--data", str(photos), "--last-map",
+             "--out", str(tmp_path / "net.xml")]  # fmt: skip
+    code = f"""
+import os, signal, time
+from resnetkit.cli import main
+assert main({words!r}) == 0
+seen = []
+signal.signal(signal.SIGINT, lambda number, frame: seen.append(number))
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.05)
+assert seen == [signal.SIGINT]
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL)

@@ -2,12 +2,17 @@
 
 ResnetkitError          failed while working                      exit code 1
 ├── BadRequest          nothing was started                       exit code 2
-│   └── RecipeError     a recipe or an override that cannot hold  exit code 2
+│   ├── RecipeError     a recipe or an override that cannot hold  exit code 2
+│   └── EngineRefused   an engine that does not run the model     exit code 2
 ├── SourceError         no source gave the data
 ├── DamagedFile         a checksum, a size or a structure is wrong
 ├── BadImage            one image cannot be read
+│   ├── UnknownFormat   it is of no format that is read
+│   └── TooManyPixels   it is taken for a decompression bomb
 ├── WeightsError        weights that do not fit, or cannot be read safely
 ├── GateFailed          an exported model does not answer like its model; nothing was written
+├── ExportFailed        an exporter or quantiser of another library failed
+├── WorkerLost          a process that times a way of running a model has ended
 ├── NonFiniteLoss       training stopped: the loss is nan or infinite
 ├── SaveFailed          a state or an event could not be written; earlier states are whole
 ├── ProcessLost         another process of the run is out of reach

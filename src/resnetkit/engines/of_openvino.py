@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,4 +73,29 @@ def compile_model(model: Any, bfloat16: bool = False) -> Any:
     """
     hints = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
              "INFERENCE_NUM_THREADS": cores_of_process()}  # fmt: skip
-    return library().Core().compile_model(model, "CPU", hints)
+    with own_signal_stack():
+        return library().Core().compile_model(model, "CPU", hints)
+
+
+class SignalStack(ctypes.Structure):
+    """stack_t of Linux: where a thread's signal handlers run."""
+
+    _fields_ = (("address", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def own_signal_stack() -> Iterator[None]:
+    """Put a thread's signal stack back as it was.
+
+    OpenVINO 2026.4 sets one as it compiles, and unmaps it with the model: the next signal, as of Ctrl-C, would end the
+    process by a segmentation fault.
+    """
+    if not sys.platform.startswith("linux"):
+        yield
+        return
+    libc, before = ctypes.CDLL(None), SignalStack()
+    libc.sigaltstack(None, ctypes.byref(before))
+    try:
+        yield
+    finally:
+        libc.sigaltstack(ctypes.byref(before), None)
