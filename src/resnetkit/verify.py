@@ -283,8 +283,7 @@ def check_figures(
                   "loss": LOSS_TOLERANCE * abs(outcome.loss) if isfinite(outcome.loss) else 0}  # fmt: skip
     for what, value in found.items():
         if claims.get(what) is not None:
-            check = compared(subject, what, claims[what], value, tolerances.get(what, 0))
-            yield replace(check, engine=engine.name)
+            yield replace(compared(subject, what, claims[what], value, tolerances.get(what, 0)), engine=engine.name)
 
 
 def check_run(run: Path, machine: Machine) -> Iterator[Check]:
