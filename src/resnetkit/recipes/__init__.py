@@ -13,9 +13,9 @@ from resnetkit.home import read_json
 from resnetkit.models import find_architecture
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import read_recipe, recipe_to_json
-from resnetkit.recipes import cifar, cub, imagenet, paper, paper_imagenet, quickstart, rsb
+from resnetkit.recipes import cifar, cub, fast, imagenet, paper, paper_imagenet, quickstart, rsb
 
-FAMILIES = (quickstart, cifar, imagenet, rsb, cub, paper, paper_imagenet)
+FAMILIES = (quickstart, fast, cifar, imagenet, rsb, cub, paper, paper_imagenet)
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for family in FAMILIES for recipe in family.RECIPES}
 
 
