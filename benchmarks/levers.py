@@ -38,22 +38,33 @@ BASE = {
 }
 LEVERS: dict[str, dict[str, str]] = {
     "base": {},
-    "rate 0.15": {"optim.lr": "0.15"},
-    "rate 0.6": {"optim.lr": "0.6"},
+    "biases of norms 8 times as fast": {"optim.norm_bias_lr_factor": "8"},
+    "stem starts whitening": {"whiten_stem": "true"},
     "EMA 0.99": {"average_weights.decay": "0.99"},
+    "Muon 0.06": {"optim": '{"kind":"Muon","lr":0.06,"sgd_lr":0.1,"weight_decay":0.0005}'},
+    "24, 28, 32 pixels, in as much arithmetic": {
+        "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"SmallerAtFirst","sizes":[24,28],'
+        '"until_epochs":[3,4]},{"kind":"Flip","alternating":true}]',
+        "total_epochs": "7.6",
+        "warmup.warmup_epochs": "1.5",
+    },
     "weight decay 2e-4": {"optim.weight_decay": "0.0002"},
     "weight decay 1e-3": {"optim.weight_decay": "0.001"},
     "micro-batches of 64": {"microbatch_size": "64"},
     "micro-batches of 32": {"microbatch_size": "32"},
-    "cosine": {"schedule.kind": "Cosine", "schedule.after_warmup": "true"},
-    "steps at 1/2 and 3/4": {"schedule.kind": "StepDecay", "schedule.drop_epochs": "[3,4.5]"},
     "random flip": {"augment.1.alternating": "false"},
     "label smoothing 0.1": {"loss.label_smoothing": "0.1"},
-    "padding 2": {"augment.0.padding": "2"},
-    "padding black": {"augment.0.mode": "zero"},
+    "Muon 0.02": {"optim": '{"kind":"Muon","lr":0.02,"sgd_lr":0.1,"weight_decay":0.0005}'},
+    "rate 0.6": {"optim.lr": "0.6"},
+    "rate 0.15": {"optim.lr": "0.15"},
+    "steps at 1/2 and 3/4": {"schedule.kind": "StepDecay", "schedule.drop_epochs": "[3,4.5]"},
+    "cosine": {"schedule.kind": "Cosine", "schedule.after_warmup": "true"},
+    "biases of norms 32 times as fast": {"optim.norm_bias_lr_factor": "32"},
     "blocks start as identity": {"zero_init_last": "true"},
     "decay of norms and biases too": {"optim.decay_norms_and_biases": "true"},
     "batches of 64": {"batch_size": "64", "microbatch_size": "64"},
+    "padding 2": {"augment.0.padding": "2"},
+    "padding black": {"augment.0.mode": "zero"},
     "warm-up a tenth": {"warmup.warmup_epochs": "0.6"},
 }
 
@@ -99,7 +110,7 @@ def row(lever: str) -> dict[str, Any]:
     shared = [seed for seed in seeds if is_done("base", seed)]
     gains = [found[seed]["top1"] - last_evaluation("base", seed)["top1"] for seed in shared]
     losses = [found[seed]["loss"] - last_evaluation("base", seed)["loss"] for seed in shared]
-    started = [checkpoint.read_events(folder_of(lever, seed))[0] for seed in seeds]
+    began = [event for seed in seeds for event in checkpoint.read_events(folder_of(lever, seed)) if "commit" in event]
     return {
         "changes": LEVERS[lever],
         "seeds": seeds,
@@ -108,7 +119,7 @@ def row(lever: str) -> dict[str, Any]:
         "gain": statistics.mean(gains),
         "gain_error": statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
         "loss_difference": statistics.mean(losses),
-        "commits": sorted({event["commit"] for event in started}),
+        "commits": sorted({event["commit"] for event in began}),
         "command": shlex.join(["resnetkit", *command_of(lever, 0)[1:-3]]),
     }
 

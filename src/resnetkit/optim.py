@@ -16,29 +16,32 @@ HEAD = "fc"  # the module of a net whose rate is not that of the body
 
 
 def decay_groups(
-    model: nn.Module, *, weight_decay: float, decay_norms_and_biases: bool, head_lr_factor: float = 1.0
+    model: nn.Module,
+    *,
+    weight_decay: float,
+    decay_norms_and_biases: bool,
+    head_lr_factor: float = 1.0,
+    norm_bias_lr_factor: float = 1.0,
 ) -> list[dict[str, Any]]:
-    """Split the parameters into one group with weight decay and one without, each in body and head if rates differ.
+    """Split the parameters into groups of one weight decay and one factor of the rate; in a fixed order.
 
     Without decay, when `decay_norms_and_biases` is False: every parameter of a norm, and every bias.
     The choice looks at module types, never at parameter names.
     """
-    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}  # by whether they are spared, and the head's
-    for spared in (False, True):
-        for of_head in (False, True):
-            groups[spared, of_head] = []
-    head = getattr(model, HEAD, None) if head_lr_factor != 1.0 else None
+    factors = (1.0, head_lr_factor, norm_bias_lr_factor)
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {
+        (decay, factor): [] for decay in (weight_decay, 0.0) for factor in factors
+    }
+    head = getattr(model, HEAD, None)
     for module in model.modules():
+        is_norm = isinstance(module, NORMS)
         for name, parameter in module.named_parameters(recurse=False):
-            spared = (isinstance(module, NORMS) or name == "bias") and not decay_norms_and_biases
-            groups[spared, module is head].append(parameter)
+            spared = (is_norm or name == "bias") and not decay_norms_and_biases
+            factor = norm_bias_lr_factor if is_norm and name == "bias" else 1.0
+            groups[0.0 if spared else weight_decay, head_lr_factor if module is head else factor].append(parameter)
     return [
-        {
-            "params": parameters,
-            "weight_decay": 0.0 if spared else weight_decay,
-            "lr_factor": head_lr_factor if of_head else 1.0,
-        }
-        for (spared, of_head), parameters in groups.items()
+        {"params": parameters, "weight_decay": decay, "lr_factor": factor}
+        for (decay, factor), parameters in groups.items()
         if parameters
     ]
 
@@ -58,6 +61,7 @@ def build_sgd(
     nesterov: bool,
     weight_decay: float,
     decay_norms_and_biases: bool,
+    norm_bias_lr_factor: float = 1.0,
     head_lr_factor: float = 1.0,
 ) -> torch.optim.SGD:
     """Build SGD with momentum, with torch's fused kernel (one pass over the parameters)."""
@@ -66,6 +70,7 @@ def build_sgd(
         weight_decay=weight_decay,
         decay_norms_and_biases=decay_norms_and_biases,
         head_lr_factor=head_lr_factor,
+        norm_bias_lr_factor=norm_bias_lr_factor,
     )
     return torch.optim.SGD(groups, lr=lr, momentum=momentum, nesterov=nesterov, fused=True)
 
@@ -161,3 +166,94 @@ def build_lamb(
         head_lr_factor=head_lr_factor,
     )
     return Lamb(groups, lr, max_grad_norm=max_grad_norm)
+
+
+class Muon(torch.optim.Optimizer):
+    """Orthogonal steps for filters, Nesterov's SGD for groups that are not `orthogonal`.
+
+    After K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024), with each convolution kept
+    at the norm of the root of its output channels.
+    """
+
+    def __init__(self, params: Any, lr: float, *, momentum: float) -> None:
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "orthogonal": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take one step on the gradients that are there."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            parameters = [p for p in group["params"] if p.grad is not None]
+            if not parameters:
+                continue
+            gradients: Any = [p.grad for p in parameters]
+            if group["weight_decay"]:
+                gradients = torch._foreach_add(gradients, parameters, alpha=group["weight_decay"])
+            velocities = [self.velocity_of(p) for p in parameters]
+            torch._foreach_mul_(velocities, group["momentum"])
+            torch._foreach_add_(velocities, gradients)
+            steps: Any = torch._foreach_add(gradients, velocities, alpha=group["momentum"])
+            if group["orthogonal"]:
+                steps = orthogonal_filters(list(steps))
+                norms = torch._foreach_norm(parameters)
+                torch._foreach_mul_(
+                    parameters, [len(p) ** 0.5 / norm for p, norm in zip(parameters, norms, strict=True)]
+                )
+            torch._foreach_add_(parameters, steps, alpha=-group["lr"])
+        return loss
+
+    def velocity_of(self, parameter: nn.Parameter) -> Tensor:
+        """Return a parameter's momentum, zero at first."""
+        state: dict[str, Tensor] = self.state[parameter]
+        if not state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer: Tensor = state["momentum_buffer"]
+        return buffer
+
+
+def orthogonal_filters(steps: list[Tensor]) -> list[Tensor]:
+    """Return filters [out, in, h, w] whose rows are near to orthonormal, those of one shape at once."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for place, step in enumerate(steps):
+        by_shape.setdefault(step.shape, []).append(place)
+    found: list[Tensor] = list(steps)
+    for shape, places in by_shape.items():
+        rows = torch.stack([steps[place].reshape(shape[0], -1) for place in places])
+        for place, matrix in zip(places, orthogonalised(rows), strict=True):
+            found[place] = matrix.reshape(shape)
+    return found
+
+
+def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """Push all singular values of matrices [N, rows, columns] towards 1, by Newton and Schulz's iteration.
+
+    The coefficients are Jordan's, which rise fastest at zero and end between 0.7 and 1.2.
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    wide = matrices.shape[1] <= matrices.shape[2]
+    x = matrices if wide else matrices.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(iterations):
+        square = x @ x.mT
+        x = a * x + (b * square + c * square @ square) @ x
+    near: Tensor = x if wide else x.mT
+    return near
+
+
+def build_muon(model: nn.Module, *, lr: float, momentum: float, sgd_lr: float, weight_decay: float) -> Muon:
+    """Build Muon for the convolutions and SGD for the rest; of these only weights of linear layers decay."""
+    filters: list[nn.Parameter] = []
+    rest: dict[bool, list[nn.Parameter]] = {True: [], False: []}
+    for module in model.modules():
+        for name, parameter in module.named_parameters(recurse=False):
+            if isinstance(module, nn.Conv2d):
+                filters.append(parameter)
+            else:
+                rest[name == "weight" and not isinstance(module, NORMS)].append(parameter)
+    groups: list[dict[str, Any]] = [{"params": filters, "lr_factor": 1.0, "orthogonal": True}]
+    groups += [{"params": rest[decays], "lr_factor": sgd_lr / lr, "weight_decay": weight_decay * decays}
+               for decays in (True, False)]  # fmt: skip
+    return Muon(groups, lr, momentum=momentum)

@@ -23,6 +23,21 @@ class Sgd:
     nesterov: bool = False
     weight_decay: float = 0.0
     decay_norms_and_biases: bool = True
+    norm_bias_lr_factor: float = 1.0  # of the rate, for the biases of norms
+
+
+@dataclass(frozen=True)
+class Muon:
+    """Muon for the convolutions: momentum, made orthogonal, as the step (Jordan et al. 2024); SGD for the rest.
+
+    A convolution is kept at the norm of the root of its output channels, which no norm after it sees, so `lr` is what
+    a step changes, relative to it.
+    """
+
+    lr: float  # of the convolutions, at factor 1 of the schedule
+    momentum: float = 0.9
+    sgd_lr: float = 0.1  # of the other parameters
+    weight_decay: float = 0.0  # of the head
 
 
 @dataclass(frozen=True)
@@ -128,6 +143,14 @@ class PadCrop:
 
 
 @dataclass(frozen=True)
+class SmallerAtFirst:
+    """Take a random part of the image in the first epochs: of `sizes` pixels a side, each until its epoch."""
+
+    sizes: tuple[int, ...]
+    until_epochs: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Flip:
     """Mirror left and right with probability one half; alternating: each image in every second epoch."""
 
@@ -214,8 +237,8 @@ class RandomErasing:
 
 
 Augmentation = (
-    PadCrop | Flip | RandomResizedCrop | Resize | ScaleJitter | RandomCrop | PcaLighting | RandAugment | TrivialAugment
-    | ColorJitter | RandomErasing
+    PadCrop | SmallerAtFirst | Flip | RandomResizedCrop | Resize | ScaleJitter | RandomCrop | PcaLighting | RandAugment
+    | TrivialAugment | ColorJitter | RandomErasing
 )  # fmt: skip
 
 
@@ -298,7 +321,7 @@ class Recipe:
     image_size: int  # pixels a side of what the model is trained on
     batch_size: int  # images per optimizer step, over all devices
     microbatch_size: int  # images per device and forward pass; BatchNorm's statistics are those of a micro-batch
-    optim: Sgd | Lamb
+    optim: Sgd | Muon | Lamb
     schedule: StepDecay | Cosine | Linear | Plateau
     preprocess: Normalize | SubtractMeanImage
     view: View
@@ -319,6 +342,7 @@ class Recipe:
     drop_path_rate: float = 0.0
     drop_path_shape: Literal["constant", "linear"] = "constant"  # over the blocks; linear: from 0 to the rate
     zero_init_last: bool = False  # start the last norm of each block at zero
+    whiten_stem: bool = False  # start the first convolution as one that whitens patches of the training images
     sync_batchnorm: bool = False  # BatchNorm's statistics over the micro-batches of all devices
     precise_bn_images: int = 0  # evaluate with the statistics of this many training images; 0: the running ones
     clip_grad_norm: float | None = None  # largest norm of all gradients together

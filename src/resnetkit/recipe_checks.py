@@ -20,6 +20,7 @@ from resnetkit.recipe import (
     Resize,
     ScaleJitter,
     Sgd,
+    SmallerAtFirst,
     StepDecay,
     TrivialAugment,
 )
@@ -28,7 +29,17 @@ MAX_PADDING = 127  # pixels; the places of a crop are drawn as uint8
 
 ABOVE_ZERO = {
     *("batch_size", "microbatch_size", "image_size", "total_epochs", "total_steps", "log_every_steps"),
-    *("eval_every_epochs", "save_every_steps", "clip_grad_norm", "lr", "max_grad_norm", "drop_factor", "alpha", "size"),
+    *(
+        "eval_every_epochs",
+        "save_every_steps",
+        "clip_grad_norm",
+        "lr",
+        "sgd_lr",
+        "max_grad_norm",
+        "drop_factor",
+        "alpha",
+        "size",
+    ),
     *("patience_evaluations", "min_size", "max_size", "resize_size", "crop_size", "loss_scale", "repeats", "round_to"),
     *("most_images", "num_ops", "min_area", "threads"),
 }
@@ -44,6 +55,7 @@ NOT_NEGATIVE = {
         "penalty",
         "unfold_images",
         "head_lr_factor",
+        "norm_bias_lr_factor",
     ),
 }
 BELOW_ONE = {"label_smoothing", "drop_path_rate", "momentum", "decay"}  # from 0
@@ -169,6 +181,10 @@ def place_problems(augmentation: Augmentation) -> list[str]:
             return [f"padding: expected 0 to {MAX_PADDING}, got {padding}"]
         case ScaleJitter(min_size=low, max_size=high) if low > high:
             return [f"min_size: expected at most max_size {high}, got {low}"]
+        case SmallerAtFirst(sizes=sizes, until_epochs=epochs) if (
+            not sizes or len(sizes) != len(epochs) or min(*sizes, *epochs) < 1 or list(epochs) != sorted(set(epochs))
+        ):
+            return [f"sizes: expected sizes and rising until_epochs, as many, above 0, got {sizes} and {epochs}"]
         case RandomResizedCrop() | RandomErasing() if augmentation.min_area > augmentation.max_area:
             return [f"min_area: expected at most max_area {augmentation.max_area}"]
         case RandomResizedCrop() | RandomErasing() if augmentation.max_ratio < 1:
@@ -217,8 +233,9 @@ def size_contradictions(recipe: Recipe) -> list[str]:
                 size = recipe.image_size
             case PadCrop():
                 size = recipe.image_size
-            case Flip(alternating=True):
-                found.append(f"augment.{place}: expected no alternating Flip beside those of single images")
+            case SmallerAtFirst() | Flip(alternating=True):
+                name = "alternating Flip" if isinstance(augmentation, Flip) else "SmallerAtFirst"
+                found.append(f"augment.{place}: expected no {name} beside those of single images")
     if size != recipe.image_size:
         found.append("augment: expected a RandomResizedCrop or RandomCrop, which gives image_size")
     return found
@@ -237,7 +254,7 @@ def takes_any_size(recipe: Recipe) -> bool:
 
 def changes_whole_batches(recipe: Recipe) -> bool:
     """Say whether the augmentations are those of whole batches in memory, and not of one image after another."""
-    return all(isinstance(augmentation, PadCrop | Flip) for augmentation in recipe.augment)
+    return all(isinstance(augmentation, PadCrop | SmallerAtFirst | Flip) for augmentation in recipe.augment)
 
 
 def constants_problems(

@@ -143,6 +143,7 @@ def settings_of_recipe(recipe: r.Recipe) -> Settings:
     """Return the settings of a recipe in the words of both sides."""
     optim, pixels = recipe.optim, recipe.preprocess
     assert isinstance(pixels, r.Normalize)
+    assert not isinstance(optim, r.Muon)
     optimizer = vars(optim) | {"type": "SGD" if isinstance(optim, r.Sgd) else "Lamb"}
     linear = recipe.drop_path_shape == "linear" or recipe.drop_path_rate == 0.0
     return {

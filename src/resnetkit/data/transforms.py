@@ -64,6 +64,33 @@ class RandomPadCrop:
 
 
 @dataclass(frozen=True)
+class SmallerAtFirst:
+    """Take a random part of each image, of a side that depends on the epoch; from the last one on the whole image."""
+
+    sizes: tuple[int, ...]  # pixels a side
+    until_epochs: tuple[int, ...]
+
+    def draw(self, seed: int, epoch: int, place: int, count: int) -> Draws:
+        """Draw the side (0: the whole image) and where of the free places the part begins: float32 [count, 3]."""
+        side = next((size for size, until in zip(self.sizes, self.until_epochs, strict=True) if epoch < until), 0)
+        drawn = np.empty((count, 3), np.float32)
+        drawn[:, 0] = side
+        drawn[:, 1:] = random_stream(seed, epoch, place).random((count, 2), dtype=np.float32)
+        return drawn
+
+    def apply(self, images: Images, draws: Draws) -> Images:
+        """Take the part of each image [H, W, C]."""
+        side = int(draws[0, 0])
+        if side == 0:
+            return images
+        free = np.array(images.shape[1:3]) - side
+        corners = np.minimum(draws[:, 1:] * (free + 1), free).astype(np.int64)
+        windows = sliding_window_view(images, (side, side), axis=(1, 2))  # [N, places, places, C, side, side]
+        parts: Images = windows[np.arange(len(images)), corners[:, 0], corners[:, 1]]
+        return parts.transpose(0, 2, 3, 1)
+
+
+@dataclass(frozen=True)
 class RandomFlip:
     """Mirror left and right; alternating: an image flipped in one epoch is not in the next (arXiv 2404.00498)."""
 
