@@ -198,9 +198,8 @@ def test_an_interrupted_evaluation_restores_training_mode() -> None:
 
 def test_twenty_thousand_classes_take_no_square_of_memory() -> None:
     labels = np.array([3, 21_842, 3])
-    found = Evaluation(
-        21_843, labels, np.array([3, 0, 4]), np.ones(3, np.float32), np.array([0, 1, 9]), np.ones(3, np.float32)
-    )
+    ones = np.ones(3, np.float32)
+    found = Evaluation(21_843, labels, np.array([3, 0, 4]), ones, np.array([0, 1, 9]), ones, ones)
     data = found.to_json([str(number) for number in range(21_843)])
     assert data["confusion"] == [[3, 3, 1], [3, 4, 1], [21_842, 0, 1]]
     assert (data["classes"][3]["images"], data["classes"][3]["correct"], data["classes"][0]["precision"]) == (2, 1, 0.0)

@@ -90,7 +90,7 @@ def run(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_all_recipes_are_found() -> None:
-    assert len(RECIPES) == 66
+    assert len(RECIPES) == 67
 
 
 def test_what_is_changed_is_little(start: Path) -> None:

@@ -34,6 +34,7 @@ GROUPS = (
         "processes",
         "models",
         "metrics",
+        "calibration",
         "schedule",
         "losses",
         "linear",

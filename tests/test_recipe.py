@@ -117,7 +117,7 @@ def test_the_message_counts_and_lists_the_problems() -> None:
         ("augment=5", "augment: expected a list, got 5"),
         ("preprocess.mean=0.5", "preprocess.mean: expected a list, got 0.5"),
         ("preprocess.mean.1=x", "preprocess.mean.1: expected a number, got 'x'"),
-        ("optim=3", "optim.kind: expected one of Sgd, Lamb, got 3"),
+        ("optim=3", "optim.kind: expected one of Sgd, Muon, Lamb, got 3"),
         ("optim.lr=NaN", "optim.lr: expected a finite number, got nan"),
         ("optim.lr=-Infinity", "optim.lr: expected a finite number, got -inf"),
         ("optim.lr=1" + "0" * 400, "optim.lr: expected a finite number, got inf"),

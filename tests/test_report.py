@@ -70,7 +70,8 @@ def evaluation() -> Evaluation:
     labels = np.repeat(np.arange(3), 4)
     predictions = np.array([0, 0, 0, 1, 1, 1, 1, 1, 0, 0, 0, 0])
     confidences = np.linspace(0.5, 0.94, 12, dtype=np.float32)
-    return Evaluation(3, labels, predictions, confidences, (labels != predictions).astype(np.int64), confidences)
+    ranks = (labels != predictions).astype(np.int64)
+    return Evaluation(3, labels, predictions, confidences, ranks, confidences, confidences)
 
 
 def make_run(run: Path, names: tuple[str, ...] = NAMES) -> Path:
@@ -322,7 +323,7 @@ def test_many_classes_have_no_matrix(run: Path) -> None:
     labels = np.arange(100)
     ranks = (labels % 2).astype(np.int64)
     numbers = np.ones(100, np.float32)
-    outcome = Evaluation(100, labels, labels - labels % 2, numbers, ranks, numbers)
+    outcome = Evaluation(100, labels, labels - labels % 2, numbers, ranks, numbers, numbers)
     data = outcome.to_json([f"class{n}" for n in labels]) | {"mistakes": []}
     (run / checkpoint.EVALUATION).write_text(json.dumps(data))
     page = Page(write_report(run, None))

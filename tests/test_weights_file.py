@@ -23,7 +23,14 @@ from resnetkit.weights_file import are_placeholders, metadata_of, read_tensors, 
 TINY = replace(MODELS["resnet4_tiny"], num_classes=3)
 PLAIN = Preprocess(16, np.full(3, 0.5, np.float32), np.full(3, 0.25, np.float32), 20)
 NET = replace(MODELS["resnet50"], depths=(1, 1), widths=(4, 8), stem_width=6, num_classes=3)
-ABOUT = {"recipe": "r", "data": {"name": "d", "sha256": "0"}, "metrics": {}, "license": "mit", "origin": None}
+ABOUT = {
+    "recipe": "r",
+    "data": {"name": "d", "sha256": "0"},
+    "metrics": {},
+    "license": "mit",
+    "origin": None,
+    "calibration": None,
+}
 
 
 def tensors_of(arch: Any) -> dict[str, torch.Tensor]:
@@ -62,6 +69,12 @@ WRONG_OWN: dict[str, tuple[dict[str, Any], str]] = {
     "names that move the cursor": ({"class_names": ["a", "b", "\x1b[2J"]}, "cannot be printed"),
     "metrics of another kind": ({"metrics": [1]}, "metrics: list"),
     "a metric of another kind": ({"metrics": {"a": 1}}, "metrics: dict"),
+    "a temperature of zero": ({"calibration": {"temperature": 0}}, "temperature 0"),
+    "a temperature below zero": ({"calibration": {"temperature": -1.0}}, "temperature -1"),
+    "a temperature that is none": ({"calibration": {"temperature": float("nan")}}, "temperature nan"),
+    "a temperature without end": ({"calibration": {"temperature": float("inf")}}, "temperature inf"),
+    "a temperature in words": ({"calibration": {"temperature": "warm"}}, "warm"),
+    "a calibration of another kind": ({"calibration": 3}, "calibration: int"),
     "a licence of another kind": ({"license": 3}, "license: int"),
     "an unknown stem": ({"architecture": asdict(TINY) | {"stem": "5x5"}}, "stem '5x5'"),
     "an unknown block": ({"architecture": asdict(TINY) | {"block": ["basic"]}}, "block"),

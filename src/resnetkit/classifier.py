@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from resnetkit import engine_store
 from resnetkit.artefact import Artefact, artefact_sha256, is_artefact, open_artefact
+from resnetkit.calibration import temperature_of
 from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest, EngineRefused
 from resnetkit.ways import AUTO, WAYS
@@ -44,7 +45,12 @@ class Classifier:
     origin: str  # one line: file, layout, architecture
     assumptions: tuple[str, ...]  # what the file does not say, and how to change it
     sha256: str  # of the file
-    about: dict[str, Any] = field(default_factory=dict)  # recipe, data, metrics, license, origin
+    about: dict[str, Any] = field(default_factory=dict)  # recipe, data, metrics, license, origin, calibration
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax."""
+        return temperature_of(self.about)
 
 
 def open_classifier(

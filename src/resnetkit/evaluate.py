@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from resnetkit.calibration import calibration_error
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import batch_size_for, seen
 from resnetkit.data.spec import Split
@@ -34,6 +35,8 @@ class Evaluation:
     confidences: NDArray[np.float32]  # [N] softmax probability of the prediction
     ranks: NDArray[np.int64]  # [N] how many classes score above the label
     losses: NDArray[np.float32]  # [N] softmax cross entropy, nats
+    calibrated: NDArray[np.float32]  # [N] as confidences, of logits divided by the temperature
+    temperature: float = 1.0
 
     @property
     def images(self) -> int:
@@ -60,6 +63,11 @@ class Evaluation:
         """Mean cross entropy, nats."""
         return float(self.losses.mean(dtype=np.float64))
 
+    @property
+    def ece(self) -> float:
+        """Expected calibration error of the confidences that are answered, at the temperature; a fraction."""
+        return calibration_error(self.calibrated, self.ranks == 0)
+
     def confusion(self) -> NDArray[np.int64]:
         """Count images by label (row) and prediction (column): [classes, classes], 4 GB at ImageNet-21k's 21,843."""
         labels, predictions = torch.from_numpy(self.labels), torch.from_numpy(self.predictions)
@@ -73,13 +81,13 @@ class Evaluation:
     def mistakes(self, count: int) -> list[dict[str, Any]]:
         """Return the wrong predictions of highest confidence, the most confident first."""
         wrong = np.flatnonzero(self.ranks > 0)
-        chosen = wrong[np.argsort(-self.confidences[wrong], kind="stable")][:count]
+        chosen = wrong[np.argsort(-self.calibrated[wrong], kind="stable")][:count]
         return [
             {
                 "index": int(index),
                 "label": int(self.labels[index]),
                 "prediction": int(self.predictions[index]),
-                "confidence": float(self.confidences[index]),
+                "confidence": float(self.calibrated[index]),
             }
             for index in chosen
         ]
@@ -98,6 +106,9 @@ class Evaluation:
             "top5": self.top5,
             "top5_interval": wilson_interval(top5_hits, self.images),
             "loss": self.loss,
+            "ece": self.ece,
+            "temperature": self.temperature,
+            "ece_at_temperature_1": calibration_error(self.confidences, self.ranks == 0),
             "classes": [class_row(*row) for row in zip(class_names, *counts, strict=True)],
             "confusion": self.confusion_cells().tolist(),
         }
@@ -120,6 +131,7 @@ def evaluate(
     split: Split | PhotoSplit,
     *,
     batch_size: int | None = None,  # None: many small images, few large ones
+    temperature: float = 1.0,  # of the confidences: what is stored with the weights
     on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch, by all processes
     processes: Processes = ALONE,
 ) -> Evaluation:
@@ -137,12 +149,13 @@ def evaluate(
     parts: list[tuple[Tensor, ...]] = []
     for images, labels in seen(own, engine.preprocess, batch_size):
         logits, targets = torch.from_numpy(engine.logits(images)), torch.from_numpy(labels)
-        parts.append((targets, *outcomes(logits, targets)))
+        parts.append((targets, *outcomes(logits, targets, temperature)))
         on_batch(len(targets))
     for _ in range(len(parts), math.ceil(most / batch_size)):
         on_batch(0)
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
-    return Evaluation(logits.shape[1], *(in_turns(sharers.gather(column, most)) for column in columns))
+    labels, predictions, raw, ranks, losses, calibrated = (in_turns(sharers.gather(each, most)) for each in columns)
+    return Evaluation(logits.shape[1], labels, predictions, raw, ranks, losses, calibrated, temperature)
 
 
 def in_turns(shares: Sequence[NDArray[Any]]) -> NDArray[Any]:
@@ -153,8 +166,16 @@ def in_turns(shares: Sequence[NDArray[Any]]) -> NDArray[Any]:
     return whole
 
 
-def outcomes(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """Return predictions, confidences, ranks of the labels and losses, each [N], of logits [N, classes]."""
+def outcomes(logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, ...]:
+    """Return predictions, confidences, ranks of the labels, losses, and confidences at a temperature, each [N]."""
     predictions = logits.argmax(1)  # of equal ones the first; the softmax may round different logits to equal
-    confidences = logits.softmax(1).gather(1, predictions[:, None])[:, 0]
-    return predictions, confidences, ranks_of(logits, labels), F.cross_entropy(logits, labels, reduction="none")
+    raw, calibrated = ((logits / each).softmax(1).gather(1, predictions[:, None])[:, 0] for each in (1.0, temperature))
+    losses = F.cross_entropy(logits, labels, reduction="none")
+    return predictions, raw, ranks_of(logits, labels), losses, calibrated
+
+
+def all_logits(engine: Engine, split: Split | PhotoSplit) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the logits of every image [N, classes], and their labels [N]."""
+    found = [(engine.logits(images), labels)
+             for images, labels in seen(split, engine.preprocess, batch_size_for(engine.preprocess))]  # fmt: skip
+    return np.concatenate([logits for logits, _ in found]), np.concatenate([labels for _, labels in found])

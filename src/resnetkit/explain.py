@@ -33,6 +33,7 @@ def grad_cam(
     images: NDArray[np.uint8],  # [N, image_size, image_size, 3]
     indices: Sequence[int | None],  # of the classes to explain; None: the most likely of the image
     stage: int | None = None,  # from 1; None: the last
+    temperature: float = 1.0,  # of the probabilities: what is stored with the weights
 ) -> list[Explanation]:
     """Weigh each channel of a stage's map by how the class's logit changes with it, and add them up, place by place.
 
@@ -59,5 +60,5 @@ def grad_cam(
         heat = (gradient.mean((2, 3), keepdim=True) * maps[number - 1]).sum(1).detach()
     finally:
         model.train(was_training)
-    probs = logits.detach().softmax(1)
+    probs = (logits.detach() / temperature).softmax(1)
     return [Explanation(*row) for row in zip(probs.numpy(), chosen.tolist(), heat.numpy(), strict=True)]

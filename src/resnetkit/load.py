@@ -261,8 +261,9 @@ def save(loaded: LoadedModel, path: str | Path, *, license: str | None = None) -
     """Write a model into one .safetensors file that describes itself; returns the file's SHA-256.
 
     The file has the architecture, class names, preprocessing, recipe, data hash, metrics with their number of
-    images, licence, and where the weights came from; `load_model(path)` gives all of it back.  Metrics are kept
-    only while the weights are those that were measured.  Raises BadRequest for another ending, or a file there.
+    images, temperature, licence, and where the weights came from; `load_model(path)` gives all of it back.  Metrics
+    and temperature are kept only while the weights are those that were measured.  Raises BadRequest for another
+    ending, or a file there.
     """
     target = Path(path)
     if target.suffix != ".safetensors":
@@ -274,6 +275,6 @@ def save(loaded: LoadedModel, path: str | Path, *, license: str | None = None) -
     tensors = loaded.model.state_dict()
     about = loaded.about | ({"license": license} if license else {})
     if loaded.measured != tensors_sha256(tensors):
-        about |= {"metrics": {}}
+        about |= {"metrics": {}, "calibration": None}
     metadata = metadata_of(loaded.model.arch, loaded.preprocess, loaded.class_names, about)
     return checkpoint.save_weights(target, tensors, metadata)

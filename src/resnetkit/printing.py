@@ -160,7 +160,10 @@ def print_evaluation(loaded: Classifier, data: str, class_names: Sequence[str], 
     for name in ("top1", "top5"):
         low, high = found[f"{name}_interval"]
         OUT.print(f"{name[:-1]}-{name[-1]}  {percent(found[name])}, 95 % interval {percent(low)} to {percent(high)}")
-    OUT.print(f"loss {outcome.loss:.4f}\n")
+    OUT.print(f"loss {outcome.loss:.4f}")
+    at = "" if outcome.temperature == 1.0 else f" at the stored temperature of {outcome.temperature:.3g}"
+    before = f", {percent(found['ece_at_temperature_1'])} without it" if at else ""
+    OUT.print(f"expected calibration error {percent(outcome.ece)}{at}{before}\n")
     classes = Table("class", "images", "correct", "recall", "95 % interval", "precision", title="classes")
     for row in found["classes"]:
         low, high = row["recall_interval"]

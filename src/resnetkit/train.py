@@ -16,17 +16,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from resnetkit import checkpoint
 from resnetkit.assemble import Best, Training, assemble
+from resnetkit.calibration import LEAST_IMAGES, calibration_error, fit_temperature, softmax, temperature_of
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
 from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
-from resnetkit.evaluate import Evaluation, evaluate
-from resnetkit.feed import Dataset
+from resnetkit.evaluate import Evaluation, all_logits, evaluate
+from resnetkit.feed import Dataset, Feed
 from resnetkit.home import write_json
 from resnetkit.interrupt import StopSignals
 from resnetkit.journal import Event, Journal, numerics, opened, state_to_go_on_from, writing
@@ -229,13 +231,17 @@ def evaluate_kept(
     training: Training, split: Split | PhotoSplit, done: int, on_batch: Callable[[int], None] = lambda count: None
 ) -> Evaluation:
     """Evaluate the weights that would be kept if the run ended now, after `done` steps."""
+    return evaluate(kept_engine(training, done), split, on_batch=on_batch, processes=training.processes)
+
+
+def kept_engine(training: Training, done: int) -> TorchEngine:
+    """Return the weights that would be kept if the run ended now, with the statistics that go with them."""
     processes = training.processes
     if training.recipe.precise_bn_images:
         seed_forward(training.recipe.seed, done, 0)
         sum_up = processes.sum if processes.size > 1 else None
         take_precise_statistics(training.kept_model, recent_images(training, done), sum_up)
-    engine = TorchEngine(training.kept_model, training.feed.preprocess, training.device)
-    return evaluate(engine, split, on_batch=on_batch, processes=processes)
+    return TorchEngine(training.kept_model, training.feed.preprocess, training.device)
 
 
 def recent_images(training: Training, done: int) -> Iterator[Tensor]:
@@ -283,14 +289,18 @@ def finish(training: Training, dataset: Dataset, journal: Journal, done: int) ->
     stop = partial(stop_if_asked, training, journal, done, Tally())
     if training.best:
         training.kept_model.load_state_dict(training.best.weights)
-    outcome = evaluate_kept(training, dataset.test, done, stop)
+    engine, processes = kept_engine(training, done), training.processes
+    calibration = processes.on_first(lambda: calibrated(engine, training.feed))
+    temperature = temperature_of({"calibration": calibration})
+    outcome = evaluate(engine, dataset.test, temperature=temperature, on_batch=stop, processes=processes)
     recipe = training.recipe
     about = {
         "recipe": recipe.name,
         "data": {"name": dataset.name, "sha256": dataset.sha256},
         "metrics": {f"{dataset.name} test": figures(outcome)},
         "license": None,  # the run's owner decides
-        "origin": training.processes.on_first(lambda: origin(recipe, journal.run)),
+        "origin": processes.on_first(lambda: origin(recipe, journal.run)),
+        "calibration": calibration,
     }
     metadata = metadata_of(training.model.arch, training.feed.preprocess, dataset.class_names, about)
 
@@ -298,10 +308,22 @@ def finish(training: Training, dataset: Dataset, journal: Journal, done: int) ->
         with writing(journal.run, "the weights"):
             return keep_outcome(training, dataset, journal, outcome, metadata)
 
-    sha256 = training.processes.on_first(keep)
+    sha256 = processes.on_first(keep)
     told = {"weights_sha256": sha256, "seconds": journal.seconds()} | figures(outcome)
     journal.log({"event": "test", "step": done} | told | best_step(training))
     return outcome
+
+
+def calibrated(engine: TorchEngine, feed: Feed) -> Event | None:
+    """Fit a temperature to the images held out, and say what it does to them; None where they are too few, or test."""
+    if feed.heldout_name != "val" or len(feed.heldout) < LEAST_IMAGES:
+        return None
+    logits, labels = all_logits(engine, feed.heldout)
+    if not np.isfinite(logits).all():
+        return None
+    temperature, right = fit_temperature(logits, labels), logits.argmax(1) == labels
+    after, before = (calibration_error(softmax(logits, each).max(1), right) for each in (temperature, 1.0))
+    return {"temperature": temperature, "images": len(labels), "ece": after, "ece_at_temperature_1": before}
 
 
 def best_step(training: Training) -> Event:

@@ -257,9 +257,10 @@ def check_accuracy(
     subject: str, loaded: LoadedModel, data: EvaluationData, claims: Mapping[str, Any], machine: Machine
 ) -> Iterator[Check]:
     """Evaluate weights, and compare each figure that is claimed."""
-    engine = classifier_on(loaded, machine.device, machine.engine, subject).engine
-    share = ROUNDED_TOLERANCE if WAYS[engine.name].is_rounded else IMAGES_TOLERANCE
-    yield from check_figures(subject, engine, len(loaded.class_names), data, claims, share)
+    classifier = classifier_on(loaded, machine.device, machine.engine, subject)
+    share = ROUNDED_TOLERANCE if WAYS[classifier.engine.name].is_rounded else IMAGES_TOLERANCE
+    yield from check_figures(subject, classifier.engine, len(loaded.class_names), data, claims, share,
+                             classifier.temperature)  # fmt: skip
 
 
 def check_figures(
@@ -269,18 +270,20 @@ def check_figures(
     data: EvaluationData,
     claims: Mapping[str, Any],
     share: float = IMAGES_TOLERANCE,  # of the images, by which counts may differ
+    temperature: float = 1.0,
 ) -> Iterator[Check]:
     """Evaluate an engine, and compare each figure that is claimed."""
     if len(data.class_names) != num_classes:
         reason = f"the images have {len(data.class_names)} classes, the net {num_classes}"
         yield unchecked(subject, "accuracy", claims.get("top1"), reason)
         return
-    outcome = evaluate(engine, data.split)
+    outcome = evaluate(engine, data.split, temperature=temperature)
     images = max(share * outcome.images, 1) + EXACT
     found = {"images": outcome.images, "correct": outcome.correct, "top1": outcome.top1, "top5": outcome.top5,
-             "loss": outcome.loss}  # fmt: skip
+             "loss": outcome.loss, "temperature": outcome.temperature, "ece": outcome.ece}  # fmt: skip
     tolerances = {"correct": images, "top1": images / outcome.images, "top5": images / outcome.images,
-                  "loss": LOSS_TOLERANCE * abs(outcome.loss) if isfinite(outcome.loss) else 0}  # fmt: skip
+                  "loss": LOSS_TOLERANCE * abs(outcome.loss) if isfinite(outcome.loss) else 0,
+                  "temperature": EXACT, "ece": 2 * images / outcome.images}  # fmt: skip
     for what, value in found.items():
         if claims.get(what) is not None:
             yield replace(compared(subject, what, claims[what], value, tolerances.get(what, 0)), engine=engine.name)

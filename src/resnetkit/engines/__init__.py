@@ -37,9 +37,3 @@ class Engine(Protocol):
 
     def output(self, name: str, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return an output by its name: the logits, or of a model that has them the maps below."""
-
-
-def softmax(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return probabilities [N, classes] of logits."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resnetkit.calibration import softmax
 from resnetkit.classifier import Classifier
 from resnetkit.data.resize import Pixels
-from resnetkit.engines import CLASS_MAPS, softmax
+from resnetkit.engines import CLASS_MAPS
 from resnetkit.errors import BadImage, ResnetkitError
 from resnetkit.predict import shown
 from resnetkit.provenance import cores_of_process
@@ -149,12 +150,12 @@ class Batches:
 
     def answer(self, batch: list[Job]) -> None:
         """Compute a batch and answer each of its images."""
-        engine, started = batch[0].model.engine, time.monotonic()
+        model, started = batch[0].model, time.monotonic()
         try:
             pixels = np.stack([job.pixels for job in batch if job.pixels is not None])
-            probs = softmax(engine.logits(pixels))
+            probs = softmax(model.engine.logits(pixels), model.temperature)
             if batch[0].explain:
-                maps = engine.output(CLASS_MAPS, pixels)
+                maps = model.engine.output(CLASS_MAPS, pixels)
                 outcomes: list[Any] = [Explained(*row) for row in zip(probs, maps, pixels, strict=True)]
             else:
                 outcomes = list(probs)
