@@ -12,15 +12,13 @@ from __future__ import annotations
 
 import shlex
 import statistics
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from resnetkit import checkpoint
-from resnetkit.home import home, write_json
-from resnetkit.provenance import cores_of_process, provenance
+from resnetkit.home import write_json
+from resnetkit.provenance import provenance
+from trainings import Training, train_all
 
 RESULT = Path(__file__).parents[1] / "results" / "levers.json"
 RECIPE, SEEDS = "fast_resnet20", (0, 1, 2)
@@ -28,8 +26,6 @@ BASE = {
     "total_epochs": "6",
     "val_images": "5000",
     "eval_every_epochs": "100",
-    "threads": "1",
-    "amp": '{"kind":"Amp","dtype":"bfloat16"}',
     "warmup": '{"kind":"Warmup","shape":"linear","start_factor":0.1,"warmup_epochs":1.2}',
     "optim": '{"kind":"Sgd","lr":0.3,"nesterov":true,"weight_decay":0.0005,"decay_norms_and_biases":false}',
     "schedule": '{"kind":"Linear"}',
@@ -69,69 +65,44 @@ LEVERS: dict[str, dict[str, str]] = {
 }
 
 
-def folder_of(lever: str, seed: int) -> Path:
-    """Return the run directory of a lever and seed."""
-    return home() / "levers" / f"{lever.replace(' ', '-').replace('/', '_')}-seed{seed}"
+def training_of(lever: str, seed: int) -> Training:
+    """Return the training with a lever."""
+    folder = f"levers/{lever.replace(' ', '-').replace('/', '_')}-seed{seed}"
+    return Training(folder, RECIPE, seed, BASE | LEVERS[lever])
 
 
-def command_of(lever: str, seed: int) -> list[str]:
-    """Return the command that trains with a lever."""
-    changes = [f"{field}={value}" for field, value in (BASE | LEVERS[lever]).items()]
-    words = [word for change in changes for word in ("--set", change)]
-    out = ("--out", str(folder_of(lever, seed)), "--auto-resume")
-    return ["resnetkit", "train", RECIPE, "--seed", str(seed), *words, *out]
-
-
-def is_done(lever: str, seed: int) -> bool:
-    """Say whether a run has ended."""
-    return (folder_of(lever, seed) / checkpoint.EVALUATION).is_file()
-
-
-def train(lever: str, seed: int) -> None:
-    """Train with a lever, or go on."""
-    command = command_of(lever, seed)
-    done = subprocess.run([sys.executable, "-m", *command], check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
-    event = last_evaluation(lever, seed)
-    print(f"{lever}, seed {seed}: val top-1 {100 * event['top1']:.2f} %, loss {event['loss']:.4f}", flush=True)
-
-
-def last_evaluation(lever: str, seed: int) -> dict[str, Any]:
+def val_of(training: Training) -> dict[str, Any]:
     """Return the evaluation of the last step on the 5,000 images."""
-    events = [event for event in checkpoint.read_events(folder_of(lever, seed)) if event["event"] == "eval"]
-    return next(event for event in reversed(events) if event["split"] == "val")
+    return next(event for event in reversed(training.events("eval")) if event["split"] == "val")
 
 
 def row(lever: str) -> dict[str, Any]:
     """Return what a lever did, and how that differs from the base's runs of the same seeds."""
-    seeds = [seed for seed in SEEDS if is_done(lever, seed)]
-    found = {seed: last_evaluation(lever, seed) for seed in seeds}
-    shared = [seed for seed in seeds if is_done("base", seed)]
-    gains = [found[seed]["top1"] - last_evaluation("base", seed)["top1"] for seed in shared]
-    losses = [found[seed]["loss"] - last_evaluation("base", seed)["loss"] for seed in shared]
-    began = [event for seed in seeds for event in checkpoint.read_events(folder_of(lever, seed)) if "commit" in event]
+    seeds = [seed for seed in SEEDS if training_of(lever, seed).is_done]
+    trained = [training_of(lever, seed) for seed in seeds]
+    found, base = ([val_of(each) for each in some] for some in (trained, [training_of("base", seed) for seed in seeds]))
+    gains = [own["top1"] - other["top1"] for own, other in zip(found, base, strict=True)]
+    losses = [own["loss"] - other["loss"] for own, other in zip(found, base, strict=True)]
     return {
         "changes": LEVERS[lever],
         "seeds": seeds,
-        "top1": [found[seed]["top1"] for seed in seeds],
-        "loss": [found[seed]["loss"] for seed in seeds],
+        "top1": [event["top1"] for event in found],
+        "loss": [event["loss"] for event in found],
         "gain": statistics.mean(gains),
         "gain_error": statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
         "loss_difference": statistics.mean(losses),
-        "commits": sorted({event["commit"] for event in began}),
-        "command": shlex.join(["resnetkit", *command_of(lever, 0)[1:-3]]),
+        "seconds": [training.evaluation()["seconds"] for training in trained],
+        "commits": sorted({commit for training in trained for commit in training.commits()}),
+        "command": shlex.join(trained[0].words()),
     }
 
 
 def main() -> None:
     """Train what is not trained yet, and write the table."""
     chosen = sys.argv[1:] or list(LEVERS)
-    jobs = [(lever, seed) for seed in SEEDS for lever in chosen if not is_done(lever, seed)]
-    with ThreadPoolExecutor(cores_of_process()) as pool:
-        list(pool.map(lambda job: train(*job), jobs))
-    table = {lever: row(lever) for lever in LEVERS if is_done(lever, SEEDS[0])}
-    data = next(iter(checkpoint.read_events(folder_of("base", 0))))["data_sha256"]
+    train_all([training_of(lever, seed) for seed in SEEDS for lever in chosen])
+    table = {lever: row(lever) for lever in LEVERS if training_of(lever, SEEDS[0]).is_done}
+    data = training_of("base", 0).evaluation()["data"]["sha256"]
     said = {"command": "python benchmarks/levers.py"}
     about = {"recipe": RECIPE, "base": BASE, "data_sha256": data, "provenance": provenance() | said}
     write_json(RESULT, {"levers": table} | about)

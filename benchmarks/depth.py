@@ -1,0 +1,140 @@
+"""Does depth help, and only with shortcuts?  Four nets of the paper under one short recipe.
+
+run: python benchmarks/depth.py      writes results/depth.json and two pictures below docs/pictures; about three hours
+needs: CIFAR-10 (resnetkit data cifar10); bfloat16 in the CPU, or patience; matplotlib
+
+plain-20, plain-56, ResNet-20 and ResNet-56 by the recipe fast_resnet20, whose ResNet-20 is that of fast_resnet20.py.
+The pictures are after figures 6 and 7 of He et al.: errors while training, and how large the answers of the layers are.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from resnetkit import load_dataset, load_model
+from resnetkit.data.spec import ArrayDataset
+from resnetkit.engines.of_torch import TorchEngine
+from resnetkit.evaluate import evaluate
+from resnetkit.home import write_json
+from resnetkit.load import LoadedModel
+from resnetkit.provenance import provenance
+from trainings import Training, train_all
+
+ROOT = Path(__file__).parents[1]
+RESULT, PICTURES = ROOT / "results" / "depth.json", ROOT / "docs" / "pictures"
+RECIPE = "fast_resnet20"
+NETS = {
+    "plain-20": Training("depth/plain20", RECIPE, 0, {"model": "plain20"}),
+    "plain-56": Training("depth/plain56", RECIPE, 0, {"model": "plain56"}),
+    "ResNet-20": Training(f"fast/{RECIPE}-seed0", RECIPE, 0),
+    "ResNet-56": Training("depth/resnet56", RECIPE, 0, {"model": "resnet56"}),
+}
+COLOURS = {"plain-20": "#e69f00", "plain-56": "#d55e00", "ResNet-20": "#56b4e9", "ResNet-56": "#0072b2"}
+IMAGES = 2_000  # of the test images, whose answers are measured
+plt.rcParams.update({"svg.hashsalt": "resnetkit", "svg.fonttype": "none", "font.size": 9, "axes.grid": True,
+                     "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False})  # fmt: skip
+
+
+def errors_of(training: Training, data: ArrayDataset) -> dict[str, Any]:
+    """Return a net's errors by epoch, of training images as they were seen and of test images, and at the end."""
+    loaded = load_model(training.run)
+    whole = evaluate(TorchEngine(loaded.model, loaded.preprocess), data.train)
+    seen: dict[int, list[float]] = {}
+    for event in training.events("train"):
+        seen.setdefault(int(np.ceil(event["epoch"])), []).append(1 - event["top1"])
+    steps_per_epoch = training.events("train")[0]["step"] / training.events("train")[0]["epoch"]
+    said = training.evaluation()
+    tested = {event["step"] / steps_per_epoch: 1 - event["top1"] for event in training.events("eval")}
+    last = max(event["epoch"] for event in training.events("train"))
+    return {
+        "train": [[epoch, float(np.mean(some))] for epoch, some in sorted(seen.items())],
+        "test": [*([round(epoch, 3), error] for epoch, error in tested.items()), [last, 1 - said["top1"]]],
+        "final_train_error": 1 - whole.top1,  # of the images as they are, none moved or mirrored
+        "final_train_loss": whole.loss,
+        "final_test_error": 1 - said["top1"],
+        "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
+        "weights_sha256": said["weights_sha256"],
+        "seconds": said["seconds"],
+        "command": shlex.join(training.words()),
+        "commits": training.commits(),
+    }
+
+
+@torch.inference_mode()
+def responses_of(loaded: LoadedModel, data: ArrayDataset) -> list[float]:
+    """Return the standard deviation of each 3x3 layer's answer, after its norm and before the sum and the ReLU."""
+    found: list[float] = []
+    norms = [module for module in loaded.model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+    def hear(norm: nn.Module, inputs: tuple[Tensor, ...], answer: Tensor) -> None:
+        found.append(float(answer.double().std()))
+
+    handles = [norm.register_forward_hook(hear) for norm in norms]
+    loaded.model(loaded.preprocess.normalize(torch.from_numpy(np.array(data.test.images[:IMAGES]))))
+    for handle in handles:
+        handle.remove()
+    return found
+
+
+def draw_errors(nets: dict[str, dict[str, Any]]) -> None:
+    """Draw the errors of plain and of residual nets side by side, training thin and broken, test thick."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
+    for axis, kind in zip(axes, ("plain", "ResNet"), strict=True):
+        for name, net in nets.items():
+            if name.startswith(kind):
+                epochs, errors = zip(*net["train"], strict=True)
+                axis.plot(epochs, 100 * np.array(errors), "--", color=COLOURS[name], lw=1, label=f"{name}, training")
+                epochs, errors = zip(*net["test"], strict=True)
+                axis.plot(epochs, 100 * np.array(errors), color=COLOURS[name], lw=2, label=f"{name}, test")
+        axis.set(xlabel="epoch", ylim=(0, 40), title=f"{kind} nets")
+        axis.legend(frameon=False)
+    axes[0].set_ylabel("error, %")
+    save(figure, "depth.svg")
+
+
+def draw_responses(nets: dict[str, dict[str, Any]]) -> None:
+    """Draw the answers of the layers in their order, and sorted."""
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    for name, net in nets.items():
+        found = np.array(net["responses"])
+        for axis, values in zip(axes, (found, -np.sort(-found)), strict=True):
+            axis.plot(range(1, len(values) + 1), values, "--" if name.startswith("plain") else "-", color=COLOURS[name],
+                      lw=1.5, label=name)  # fmt: skip
+    axes[0].set(xlabel="layer", ylabel="standard deviation of the answer", title="in order")
+    axes[1].set(xlabel="layer, by size", title="sorted")
+    axes[1].legend(frameon=False)
+    save(figure, "responses.svg")
+
+
+def save(figure: Any, name: str) -> None:
+    """Write a picture, equal bytes for equal figures."""
+    figure.tight_layout()
+    figure.savefig(PICTURES / name, metadata={"Date": None, "Creator": None})
+
+
+def main() -> None:
+    """Train what is not trained yet, and draw it."""
+    train_all([NETS[name] for name in ("ResNet-56", "plain-56", "plain-20", "ResNet-20")])  # the longest first
+    data = load_dataset("cifar10")
+    assert isinstance(data, ArrayDataset)
+    nets = {name: errors_of(training, data) | {"responses": responses_of(load_model(training.run), data)}
+            for name, training in NETS.items()}  # fmt: skip
+    said = {"command": "python benchmarks/depth.py"}
+    write_json(RESULT, {"depth": nets, "recipe": RECIPE, "data_sha256": data.sha256, "provenance": provenance() | said})
+    PICTURES.mkdir(exist_ok=True)
+    draw_errors(nets)
+    draw_responses(nets)
+    shown = ("final_train_error", "final_train_loss", "final_test_error")
+    print(json.dumps({name: {key: net[key] for key in shown} for name, net in nets.items()}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

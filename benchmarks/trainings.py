@@ -1,0 +1,77 @@
+"""Trainings by the command line, as many at a time as there are cores, which go on where they were stopped.
+
+For the benchmarks beside this file.  Each run has one thread: two of them, side by side, see more images a second than
+one with two.  They are kept under RESNETKIT_HOME, outside of the checkout.
+"""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from resnetkit import checkpoint
+from resnetkit.home import home, read_json
+from resnetkit.provenance import cores_of_process
+
+# bfloat16 is faster on CPUs that have it (results/speed-auto.json); norms, weights and steps stay in float32
+MACHINE = {"threads": "1", "amp": '{"kind":"Amp","dtype":"bfloat16"}'}
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: its folder below RESNETKIT_HOME, and what is trained how."""
+
+    folder: str
+    recipe: str
+    seed: int = 0
+    changes: Mapping[str, str] = field(default_factory=dict)  # of the recipe, as in --set
+
+    @property
+    def run(self) -> Path:
+        """The run directory."""
+        return home() / self.folder
+
+    @property
+    def is_done(self) -> bool:
+        """Whether it has ended."""
+        return (self.run / checkpoint.EVALUATION).is_file()
+
+    def words(self) -> list[str]:
+        """Return the command without the place of the run."""
+        changes = [word for name, value in {**MACHINE, **self.changes}.items() for word in ("--set", f"{name}={value}")]
+        return ["resnetkit", "train", self.recipe, "--seed", str(self.seed), *changes]
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        """Return the events of a kind, each step's last one."""
+        found = {event["step"]: event for event in checkpoint.read_events(self.run) if event["event"] == kind}
+        return [found[step] for step in sorted(found)]
+
+    def evaluation(self) -> dict[str, Any]:
+        """Return the figures of the test images."""
+        found: dict[str, Any] = read_json(self.run / checkpoint.EVALUATION)
+        return found
+
+    def commits(self) -> list[str]:
+        """Return the commits that it was run on: more than one where it was stopped and went on."""
+        return list(dict.fromkeys(event["commit"] for event in checkpoint.read_events(self.run) if "commit" in event))
+
+
+def train(training: Training) -> None:
+    """Train, or go on; SystemExit with what the command said where it fails."""
+    command = [*training.words(), "--out", str(training.run), "--auto-resume"]
+    done = subprocess.run([sys.executable, "-m", *command], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)}\n{done.stderr}")
+    print(f"{training.folder}: top-1 of the test images {100 * training.evaluation()['top1']:.2f} %", flush=True)
+
+
+def train_all(trainings: Sequence[Training]) -> None:
+    """Train all that are not done."""
+    with ThreadPoolExecutor(cores_of_process()) as pool:
+        list(pool.map(train, [training for training in trainings if not training.is_done]))
