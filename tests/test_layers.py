@@ -27,6 +27,7 @@ GROUPS = (
         "statements",
         "ways",
         "heat",
+        "shipped_weights",
         "contact_sheet",
     ),
     (
@@ -55,8 +56,8 @@ GROUPS = (
     ("export", "assemble", "cost", "batch_plan", "gpus"),
     ("training_state", "step"),
     ("train", "predict", "report", "forecast", "data_page", "explain"),
-    ("gated", "bench_worker", "serve"),
-    ("layout_files",),
+    ("gated", "bench_worker", "serve", "checks"),
+    ("layout_files", "verify_results"),
     ("conversion", "embedding", "verify", "speed", "links", "doctor", "lr_range", "bench"),
     ("plan", "doctor_page", "finetune"),
     ("printing",),

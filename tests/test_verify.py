@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from resnetkit import checkpoint, verify
+from resnetkit.checks import Check, Machine
 from resnetkit.cli import main
 from resnetkit.data.opening import EvaluationData
 from resnetkit.data.sources import kept_folder
@@ -17,7 +18,7 @@ from resnetkit.errors import BadRequest
 from resnetkit.home import read_json, write_json
 from resnetkit.models.counting import Cost
 from resnetkit.train import train
-from resnetkit.verify import Check, Machine, verify_all
+from resnetkit.verify import verify_all
 from resnetkit.zoo import ZOO, ZooEntry
 from tiny import RECIPE, tiny_dataset
 

@@ -23,6 +23,7 @@ from resnetkit.models import ResNet
 from resnetkit.models.resnet import STRIDE_STYLES, StrideStyle
 from resnetkit.published import PUBLISHED, Published, published, published_file
 from resnetkit.recipe_checks import constants_problems
+from resnetkit.shipped_weights import SHIPPED
 from resnetkit.weights_file import (
     ABOUT,
     ASSUMED_NAMES,
@@ -166,7 +167,12 @@ def with_url(file: WeightsFile, url: str) -> WeightsFile:
 
 
 def find_model(name: str | Path, weights: str | None = None) -> tuple[Published | None, Path]:
-    """Return the published weights that a name stands for, if it does, and the file or folder that has the weights."""
+    """Return the published weights that a name stands for, if it does, and the file or folder that has the weights.
+
+    A name of the zoo means the weights that come with the package, where it has them.
+    """
+    if weights is None and not Path(name).exists() and str(name) in SHIPPED:
+        return None, SHIPPED[str(name)]
     if weights is None and (Path(name).exists() or (str(name) not in ZOO and str(name) not in PUBLISHED)):
         return None, find_weights(Path(name))
     entry = published(str(name), weights)

@@ -17,6 +17,7 @@ from resnetkit import checkpoint
 if TYPE_CHECKING:  # what is printed was made already: nothing is imported for it
     from resnetkit.batch_plan import BatchPlan
     from resnetkit.bench import Measured
+    from resnetkit.checks import Check
     from resnetkit.classifier import Classifier
     from resnetkit.conversion import Conversion
     from resnetkit.data_page import DataFacts
@@ -24,7 +25,6 @@ if TYPE_CHECKING:  # what is printed was made already: nothing is imported for i
     from resnetkit.forecast import Forecast
     from resnetkit.plan import Plan
     from resnetkit.predict import Prediction
-    from resnetkit.verify import Check
 
 OUT = Console(soft_wrap=True, highlight=False, markup=False)
 ERR = Console(stderr=True, soft_wrap=True, highlight=False, markup=False)

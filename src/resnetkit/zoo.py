@@ -15,6 +15,7 @@ from resnetkit.models import MODELS, ResNet
 from resnetkit.models.counting import Cost, count
 from resnetkit.models.vgg import CONVS_PER_STAGE, Vgg
 from resnetkit.recipes import RECIPES
+from resnetkit.shipped_weights import SHIPPED
 
 PARITY = "results/parity.json"  # net, losses, schedules and steps equal to mmpretrain's
 
@@ -243,6 +244,7 @@ def zoo_row(entry: ZooEntry) -> dict[str, Any]:
         "printed_flops_billions": entry.printed and entry.printed.flops,
         "notes": list(entry.notes),
         "weights": entry.weights,
+        "comes_with_weights": entry.name in SHIPPED,
         "net_proven_by": PARITY if entry.on_page else None,
         "accuracy_reproduced_by": entry.reproduced,
     }

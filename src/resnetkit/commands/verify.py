@@ -6,11 +6,12 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+from resnetkit.checks import Machine
 from resnetkit.data.opening import refuse_unknown
 from resnetkit.errors import BadRequest
 from resnetkit.printing import OUT, print_checks
-from resnetkit.verify import Machine, verify_all
 from resnetkit.verify import verify as verify_one
+from resnetkit.verify import verify_all
 
 
 def verify(
