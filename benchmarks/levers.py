@@ -32,12 +32,21 @@ BASE = {
     "microbatch_size": "128",
     "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"Flip","alternating":true}]',
 }
+MUON = {"optim": '{"kind":"Muon","lr":0.06,"sgd_lr":0.1,"weight_decay":0.0005}'}
 LEVERS: dict[str, dict[str, str]] = {
     "base": {},
     "biases of norms 8 times as fast": {"optim.norm_bias_lr_factor": "8"},
     "stem starts whitening": {"whiten_stem": "true"},
     "EMA 0.99": {"average_weights.decay": "0.99"},
-    "Muon 0.06": {"optim": '{"kind":"Muon","lr":0.06,"sgd_lr":0.1,"weight_decay":0.0005}'},
+    "Muon 0.06": MUON,
+    "Muon 0.12": MUON | {"optim.lr": "0.12"},
+    "Muon 0.06, biases of norms 8 times as fast": MUON | {"optim.norm_bias_lr_factor": "8"},
+    "Muon 0.06, momentum 0.8": MUON | {"optim.momentum": "0.8"},
+    "Muon 0.06, the rest at 0.3": MUON | {"optim.sgd_lr": "0.3"},
+    "Muon 0.06, EMA 0.99": MUON | {"average_weights.decay": "0.99"},
+    "Muon 0.06, stem starts whitening": MUON | {"whiten_stem": "true"},
+    "Muon 0.06, micro-batches of 64": MUON | {"microbatch_size": "64"},
+    "Muon 0.03": MUON | {"optim.lr": "0.03"},
     "24, 28, 32 pixels, in as much arithmetic": {
         "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"SmallerAtFirst","sizes":[24,28],'
         '"until_epochs":[3,4]},{"kind":"Flip","alternating":true}]',
@@ -50,7 +59,6 @@ LEVERS: dict[str, dict[str, str]] = {
     "micro-batches of 32": {"microbatch_size": "32"},
     "random flip": {"augment.1.alternating": "false"},
     "label smoothing 0.1": {"loss.label_smoothing": "0.1"},
-    "Muon 0.02": {"optim": '{"kind":"Muon","lr":0.02,"sgd_lr":0.1,"weight_decay":0.0005}'},
     "rate 0.6": {"optim.lr": "0.6"},
     "rate 0.15": {"optim.lr": "0.15"},
     "steps at 1/2 and 3/4": {"schedule.kind": "StepDecay", "schedule.drop_epochs": "[3,4.5]"},

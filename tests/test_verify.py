@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from resnetkit import checkpoint, verify
+from resnetkit import checkpoint, checks, verify
 from resnetkit.checks import Check, Machine
 from resnetkit.cli import main
 from resnetkit.data.opening import EvaluationData
@@ -37,8 +37,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run of its own, whose data is at hand."""
     test = EvaluationData(DATASET.test, DATASET.class_names, DATASET.sha256)
-    monkeypatch.setattr(verify, "open_evaluation_data", lambda name, trained_on, quarantine: test)
-    monkeypatch.setattr(verify, "kept_folder", lambda name: tmp_path)
+    monkeypatch.setattr(checks, "open_evaluation_data", lambda name, trained_on, quarantine: test)
+    monkeypatch.setattr(checks, "kept_folder", lambda name: tmp_path)
     return Path(shutil.copytree(trained, tmp_path / "run"))
 
 
@@ -93,7 +93,7 @@ def test_other_weights_fail_by_their_accuracy(run: Path) -> None:
 
 
 def test_data_that_is_not_here_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "kept_folder", kept_folder)
+    monkeypatch.setattr(checks, "kept_folder", kept_folder)
     monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "empty"))
     checks = verify.verify(str(run), Machine())
     assert not failed(checks)

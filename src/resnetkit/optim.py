@@ -243,17 +243,21 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     return near
 
 
-def build_muon(model: nn.Module, *, lr: float, momentum: float, sgd_lr: float, weight_decay: float) -> Muon:
-    """Build Muon for the convolutions and SGD for the rest; of these only weights of linear layers decay."""
-    filters: list[nn.Parameter] = []
-    rest: dict[bool, list[nn.Parameter]] = {True: [], False: []}
-    for module in model.modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if isinstance(module, nn.Conv2d):
-                filters.append(parameter)
-            else:
-                rest[name == "weight" and not isinstance(module, NORMS)].append(parameter)
-    groups: list[dict[str, Any]] = [{"params": filters, "lr_factor": 1.0, "orthogonal": True}]
-    groups += [{"params": rest[decays], "lr_factor": sgd_lr / lr, "weight_decay": weight_decay * decays}
-               for decays in (True, False)]  # fmt: skip
+def build_muon(
+    model: nn.Module, *, lr: float, momentum: float, sgd_lr: float, norm_bias_lr_factor: float, weight_decay: float
+) -> Muon:
+    """Build Muon for the filters and SGD for the rest, of which only weights of linear layers decay."""
+    groups = []
+    for group in decay_groups(
+        model,
+        weight_decay=weight_decay,
+        decay_norms_and_biases=False,
+        norm_bias_lr_factor=norm_bias_lr_factor,
+    ):
+        filters = [parameter for parameter in group["params"] if parameter.ndim == 4]
+        rest = [parameter for parameter in group["params"] if parameter.ndim != 4]
+        if filters:
+            groups.append({"params": filters, "lr_factor": 1.0, "orthogonal": True})
+        if rest:
+            groups.append(group | {"params": rest, "lr_factor": group["lr_factor"] * sgd_lr / lr})
     return Muon(groups, lr, momentum=momentum)

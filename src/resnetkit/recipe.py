@@ -37,6 +37,7 @@ class Muon:
     lr: float  # of the convolutions, at factor 1 of the schedule
     momentum: float = 0.9
     sgd_lr: float = 0.1  # of the other parameters
+    norm_bias_lr_factor: float = 1.0  # of sgd_lr, for the biases of norms
     weight_decay: float = 0.0  # of the head
 
 
