@@ -95,9 +95,9 @@ def test_other_weights_fail_by_their_accuracy(run: Path) -> None:
 def test_data_that_is_not_here_is_said(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks, "kept_folder", kept_folder)
     monkeypatch.setenv("RESNETKIT_HOME", str(tmp_path / "empty"))
-    checks = verify.verify(str(run), Machine())
-    assert not failed(checks)
-    assert [check.reason for check in checks if check.passed is None] == [
+    found = verify.verify(str(run), Machine())
+    assert not failed(found)
+    assert [check.reason for check in found if check.passed is None] == [
         "cifar10 is not on this machine; next: resnetkit data cifar10"
     ]
     assert not (tmp_path / "empty").exists()
