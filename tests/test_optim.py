@@ -8,7 +8,16 @@ import torch
 from torch import Tensor, nn
 
 from resnetkit.models import ResNet, find_architecture
-from resnetkit.optim import Lamb, build_lamb, build_sgd, decay_groups
+from resnetkit.optim import (
+    Lamb,
+    build_lamb,
+    build_muon,
+    build_sgd,
+    decay_groups,
+    orthogonal_filters,
+    orthogonalised,
+    set_lr,
+)
 
 
 class Misleading(nn.Module):
@@ -153,3 +162,90 @@ def test_lamb_leaves_weights_of_zero_and_parameters_without_gradient_alone() -> 
     torch.testing.assert_close(zero.detach(), torch.full((3,), -0.1))  # no trust ratio: |weights| is zero
     assert torch.equal(untouched.detach(), torch.ones(3))
     Lamb([untouched], 0.1).step()  # no gradient at all
+
+
+# --- Muon ---
+
+
+def norm_biases_of(model: Misleading) -> list[Tensor]:
+    """Return the biases of its four norms."""
+    return [parameter for name, parameter in model.named_parameters()
+            if name in {"conv.bias", "weight_only.bias", "downsample.1.bias", "fc.bias"}]  # fmt: skip
+
+
+def polar(matrix: Tensor) -> Tensor:
+    """Return the matrix whose singular values are all 1, in double precision."""
+    left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+    nearest: Tensor = left @ right
+    return nearest
+
+
+@pytest.mark.parametrize("shape", [(16, 27), (64, 576), (27, 16), (8, 8)])
+def test_singular_values_come_near_to_one(shape: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    matrices = torch.randn(3, *shape) * torch.tensor([1e-4, 1.0, 1e4])[:, None, None]
+    found = orthogonalised(matrices)
+    values = torch.linalg.svdvals(found)
+    assert float(values.min()) > 0.5 and float(values.max()) < 1.25
+    for matrix, near in zip(matrices, found, strict=True):  # the same directions: only how far is approximate
+        left, _, right = torch.linalg.svd(matrix.double(), full_matrices=False)
+        inner = left.mT @ near.double() @ right.mT
+        assert float((inner - torch.diag(inner.diag())).abs().max()) < 1e-3
+
+
+def test_filters_of_one_shape_do_not_touch_each_other() -> None:
+    torch.manual_seed(0)
+    steps = [torch.randn(shape) for shape in ((8, 4, 3, 3), (8, 8, 1, 1), (8, 4, 3, 3))]
+    together = orthogonal_filters([*steps, torch.zeros(8, 4, 3, 3)])
+    for step, found in zip(steps, together, strict=False):
+        rows = step.reshape(8, -1)
+        torch.testing.assert_close(found, orthogonalised(rows[None]).reshape(step.shape), atol=1e-5, rtol=1e-4)
+        assert torch.nn.functional.cosine_similarity(found.flatten(), polar(rows).flatten(), dim=0) > 0.97
+    assert not together[3].any()  # no gradient, no step
+
+
+def test_muon_equals_the_update_written_by_hand() -> None:
+    torch.manual_seed(0)
+    model = Misleading()
+    optimizer = build_muon(model, lr=0.05, momentum=0.9, sgd_lr=0.2, norm_bias_lr_factor=8.0, weight_decay=0.02)
+    set_lr(optimizer, 0.025)  # halfway down a schedule
+    norm_biases = set(map(id, norm_biases_of(model)))
+    values = [parameter.detach().double().clone() for parameter in model.parameters()]
+    velocities = [torch.zeros_like(value) for value in values]
+    spared = set(map(id, model.spared()))
+    for _ in range(3):
+        for number, parameter in enumerate(model.parameters()):
+            parameter.grad = torch.randn_like(parameter)
+            slope, is_filter = parameter.grad.double(), parameter.ndim == 4
+            if not is_filter and id(parameter) not in spared:
+                slope = slope + 0.02 * values[number]
+            velocities[number] = 0.9 * velocities[number] + slope
+            step = slope + 0.9 * velocities[number]
+            if is_filter:
+                rows = orthogonalised(step.float().reshape(1, len(step), -1)).double().reshape(step.shape)
+                values[number] = values[number] * len(step) ** 0.5 / values[number].norm() - 0.025 * rows
+            else:
+                values[number] = values[number] - 0.1 * (8.0 if id(parameter) in norm_biases else 1.0) * step
+        optimizer.step()
+    for parameter, value in zip(model.parameters(), values, strict=True):
+        torch.testing.assert_close(parameter.detach().double(), value, rtol=1e-4, atol=1e-5)
+
+
+def test_muon_has_every_parameter_once() -> None:
+    with torch.device("meta"):
+        model = ResNet(find_architecture("resnet20"))
+    optimizer = build_muon(model, lr=0.05, momentum=0.9, sgd_lr=0.2, norm_bias_lr_factor=8.0, weight_decay=0.02)
+    groups = optimizer.param_groups
+    assert ids([parameter for group in groups for parameter in group["params"]]) == ids(model.parameters())
+    filters = [group for group in groups if group["orthogonal"]]
+    assert [len(group["params"]) for group in filters] == [19]
+    assert {group["weight_decay"] for group in groups if not group["orthogonal"]} == {0.0, 0.02}
+
+
+def test_biases_of_norms_may_have_a_rate_of_their_own() -> None:
+    model = Misleading()
+    groups = decay_groups(model, weight_decay=0.1, decay_norms_and_biases=False, norm_bias_lr_factor=16.0)
+    fast = [parameter for group in groups if group["lr_factor"] == 16.0 for parameter in group["params"]]
+    assert ids(fast) == ids(norm_biases_of(model))
+    assert ids([parameter for group in groups for parameter in group["params"]]) == ids(model.parameters())
+    assert {group["weight_decay"] for group in groups if group["lr_factor"] == 16.0} == {0.0}

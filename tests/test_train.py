@@ -33,6 +33,7 @@ from resnetkit.recipe import (
     CrossEntropy,
     Flip,
     Lamb,
+    Muon,
     PadCrop,
     Plateau,
     RandAugment,
@@ -110,6 +111,7 @@ PLATEAU = Plateau(drop_factor=0.5, patience_evaluations=1)
 EVERYTHING = {
     "plateau": replace(RECIPE, schedule=PLATEAU, warmup=None, eval_every_epochs=0.5),
     "dynamic scale, LAMB": replace(RECIPE, amp=Amp(), optim=Lamb(0.01, weight_decay=0.02)),
+    "Muon": replace(RECIPE, optim=Muon(0.05, sgd_lr=0.1, norm_bias_lr_factor=4.0, weight_decay=1e-3)),
     "precise statistics": replace(RECIPE, precise_bn_images=40, average_weights=None, eval_every_epochs=0.5),
     "photos": replace(
         RECIPE,

@@ -37,8 +37,10 @@ def decay_groups(
         is_norm = isinstance(module, NORMS)
         for name, parameter in module.named_parameters(recurse=False):
             spared = (is_norm or name == "bias") and not decay_norms_and_biases
-            factor = norm_bias_lr_factor if is_norm and name == "bias" else 1.0
-            groups[0.0 if spared else weight_decay, head_lr_factor if module is head else factor].append(parameter)
+            factor = head_lr_factor if module is head else 1.0
+            if is_norm and name == "bias":
+                factor = norm_bias_lr_factor
+            groups[0.0 if spared else weight_decay, factor].append(parameter)
     return [
         {"params": parameters, "weight_decay": decay, "lr_factor": factor}
         for (decay, factor), parameters in groups.items()
