@@ -14,11 +14,11 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plots import COLOURS, new_picture, save_picture
 from resnetkit import load_dataset, load_model
 from resnetkit.data.spec import ArrayDataset
 from resnetkit.engines.of_torch import TorchEngine
@@ -28,8 +28,7 @@ from resnetkit.load import LoadedModel
 from resnetkit.provenance import provenance
 from trainings import Training, train_all
 
-ROOT = Path(__file__).parents[1]
-RESULT, PICTURES = ROOT / "results" / "depth.json", ROOT / "docs" / "pictures"
+RESULT = Path(__file__).parents[1] / "results" / "depth.json"
 RECIPE = "fast_resnet20"
 NETS = {
     "plain-20": Training("depth/plain20", RECIPE, 0, {"model": "plain20"}),
@@ -37,10 +36,8 @@ NETS = {
     "ResNet-20": Training(f"fast/{RECIPE}-seed0", RECIPE, 0),
     "ResNet-56": Training("depth/resnet56", RECIPE, 0, {"model": "resnet56"}),
 }
-COLOURS = {"plain-20": "#e69f00", "plain-56": "#d55e00", "ResNet-20": "#56b4e9", "ResNet-56": "#0072b2"}
+COLOUR_OF = dict(zip(("ResNet-56", "plain-56", "plain-20", "ResNet-20"), COLOURS, strict=True))
 IMAGES = 2_000  # of the test images, whose answers are measured
-plt.rcParams.update({"svg.hashsalt": "resnetkit", "svg.fonttype": "none", "font.size": 9, "axes.grid": True,
-                     "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False})  # fmt: skip
 
 
 def errors_of(training: Training, data: ArrayDataset) -> dict[str, Any]:
@@ -86,38 +83,32 @@ def responses_of(loaded: LoadedModel, data: ArrayDataset) -> list[float]:
 
 def draw_errors(nets: dict[str, dict[str, Any]]) -> None:
     """Draw the errors of plain and of residual nets side by side, training thin and broken, test thick."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.8), sharey=True)
+    figure, axes = new_picture(2)
     for axis, kind in zip(axes, ("plain", "ResNet"), strict=True):
         for name, net in nets.items():
             if name.startswith(kind):
                 epochs, errors = zip(*net["train"], strict=True)
-                axis.plot(epochs, 100 * np.array(errors), "--", color=COLOURS[name], lw=1, label=f"{name}, training")
+                axis.plot(epochs, 100 * np.array(errors), "--", color=COLOUR_OF[name], lw=1, label=f"{name}, training")
                 epochs, errors = zip(*net["test"], strict=True)
-                axis.plot(epochs, 100 * np.array(errors), color=COLOURS[name], lw=2, label=f"{name}, test")
+                axis.plot(epochs, 100 * np.array(errors), color=COLOUR_OF[name], lw=2, label=f"{name}, test")
         axis.set(xlabel="epoch", ylim=(0, 40), title=f"{kind} nets")
         axis.legend(frameon=False)
     axes[0].set_ylabel("error, %")
-    save(figure, "depth.svg")
+    save_picture(figure, "depth.svg")
 
 
 def draw_responses(nets: dict[str, dict[str, Any]]) -> None:
     """Draw the answers of the layers in their order, and sorted."""
-    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), sharey=True)
+    figure, axes = new_picture(2)
     for name, net in nets.items():
         found = np.array(net["responses"])
         for axis, values in zip(axes, (found, -np.sort(-found)), strict=True):
-            axis.plot(range(1, len(values) + 1), values, "--" if name.startswith("plain") else "-", color=COLOURS[name],
-                      lw=1.5, label=name)  # fmt: skip
+            line = "--" if name.startswith("plain") else "-"
+            axis.plot(range(1, len(values) + 1), values, line, color=COLOUR_OF[name], lw=1.5, label=name)
     axes[0].set(xlabel="layer", ylabel="standard deviation of the answer", title="in order")
     axes[1].set(xlabel="layer, by size", title="sorted")
     axes[1].legend(frameon=False)
-    save(figure, "responses.svg")
-
-
-def save(figure: Any, name: str) -> None:
-    """Write a picture, equal bytes for equal figures."""
-    figure.tight_layout()
-    figure.savefig(PICTURES / name, metadata={"Date": None, "Creator": None})
+    save_picture(figure, "responses.svg")
 
 
 def main() -> None:
@@ -129,7 +120,6 @@ def main() -> None:
             for name, training in NETS.items()}  # fmt: skip
     said = {"command": "python benchmarks/depth.py"}
     write_json(RESULT, {"depth": nets, "recipe": RECIPE, "data_sha256": data.sha256, "provenance": provenance() | said})
-    PICTURES.mkdir(exist_ok=True)
     draw_errors(nets)
     draw_responses(nets)
     shown = ("final_train_error", "final_train_loss", "final_test_error")

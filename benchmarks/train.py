@@ -10,13 +10,9 @@ The first round warms up.  Times are of whole steps within each side's own loop,
 from __future__ import annotations
 
 import json
-import os
-import signal
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
@@ -25,6 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from mmpretrain_cifar import cifar_config
 from resnetkit.assemble import Training, assemble, build_optimizer
 from resnetkit.cost import recipe_cost
 from resnetkit.data.sources import load_dataset
@@ -34,6 +31,7 @@ from resnetkit.provenance import provenance
 from resnetkit.recipes import load_recipe
 from resnetkit.step import microbatches
 from resnetkit.train import train
+from turns import Side, Turn
 
 RESULT = Path(__file__).parents[1] / "results" / "train-speed.json"
 ROUNDS = 5
@@ -48,27 +46,6 @@ GOALS = {
 MATRIX = 4096  # rows of the matrices whose product is the machine's peak
 PRODUCTS = 5
 ENDLESS = 10**6
-
-
-class Turn:
-    """A side's turns: called after each one's steps, it tells the time and waits for the next."""
-
-    def __init__(self) -> None:
-        self.started: float | None = None
-
-    def __call__(self) -> None:
-        if self.started is not None:
-            facts = {"seconds": time.perf_counter() - self.started, "peak_bytes": peak_bytes()}
-            print("TURN", json.dumps(facts), flush=True)
-        if not sys.stdin.readline():
-            os._exit(0)
-        self.started = time.perf_counter()
-
-
-def peak_bytes() -> int:
-    """Return the most memory that this process had, in bytes."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
 
 # --- the sides ---
@@ -147,50 +124,18 @@ def timm_step(net: str, turn: Turn) -> None:
 
 def mmpretrain_runner(net: str, turn: Turn) -> None:
     """Train by mmpretrain's Runner on its CIFAR config, with its own data pipeline and workers."""
-    import mmpretrain
-    from mmengine.config import Config
     from mmengine.hooks import Hook
-    from mmengine.registry import init_default_scope
     from mmengine.runner import Runner
-    from mmpretrain.datasets import CIFAR10
-    from mmpretrain.registry import DATASETS, MODELS
-
-    data = load_dataset("cifar10")
-
-    @DATASETS.register_module()
-    class CifarInMemory(CIFAR10):  # type: ignore[misc]  # its files are another form of these arrays
-        def load_data_list(self) -> list[dict[str, Any]]:
-            return [{"img": image, "gt_label": int(label)} for image, label in
-                    zip(data.train.images, data.train.labels, strict=True)]  # fmt: skip
-
-    @MODELS.register_module()
-    class OurResNet20(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = prepared("resnet20").model.to(memory_format=torch.contiguous_format)
-            self.net.fc = torch.nn.Identity()  # type: ignore[assignment]
-            self.init_cfg = None
-
-        def forward(self, images: torch.Tensor) -> tuple[torch.Tensor]:
-            return (self.net(images),)
 
     class Turns(Hook):  # type: ignore[misc]
         def after_train_iter(self, runner: Runner, batch_idx: int, *rest: object, **named: object) -> None:
             if (runner.iter + 1) % STEPS[net] == 0:
                 turn()
 
-    configs = Path(mmpretrain.__file__).parent / ".mim" / "configs"
-    config = Config.fromfile(configs / "resnet" / "resnet18_8xb16_cifar10.py")
+    config = cifar_config(None if net == "resnet18" else lambda: prepared("resnet20").model)
     config.train_dataloader.batch_size = BATCH
-    config.train_dataloader.dataset.type = "CifarInMemory"
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
-    config.test_dataloader = config.test_cfg = config.test_evaluator = None
     config.train_cfg = {"by_epoch": True, "max_epochs": 200}
-    if net == "resnet20":
-        config.model = {"type": "ImageClassifier", "backbone": {"type": "OurResNet20"},
-                        "head": {"type": "LinearClsHead", "num_classes": 10, "in_channels": 64,
-                                 "loss": {"type": "CrossEntropyLoss"}}}  # fmt: skip
-    init_default_scope("mmpretrain")
     with tempfile.TemporaryDirectory() as folder:
         config.work_dir = folder
         runner = Runner.from_cfg(config)
@@ -232,35 +177,10 @@ TRAINERS: dict[str, Callable[[str, Turn], None]] = {
 # --- the rounds ---
 
 
-class Side:
-    """A side's process."""
-
-    def __init__(self, name: str, net: str) -> None:
-        self.name = f"{name} {net}"
-        self.process = subprocess.Popen(
-            [sys.executable, __file__, name, net],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
-        )  # fmt: skip
-
-    def turn(self) -> dict[str, Any]:
-        """Let it work; returns its seconds and its peak memory."""
-        assert self.process.stdin and self.process.stdout
-        self.process.stdin.write("\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("TURN "):
-                return dict(json.loads(line[5:]))
-        raise SystemExit(f"a side ended: {self.name}")
-
-    def end(self) -> None:
-        """End it and its workers."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
-
-
 def measure(net: str) -> dict[str, Any]:
     """Measure all sides on a net, in turns; of a side's turns in a round the mean counts."""
-    sides = {name: Side(name, net) for name in TRAINERS} | {name: Side("matrix", name) for name in products()}
+    sides = {name: Side(__file__, name, net) for name in TRAINERS}
+    sides |= {name: Side(__file__, "matrix", name) for name in products()}
     seconds: dict[str, list[float]] = {name: [] for name in sides}
     peaks: dict[str, int] = {}
     try:

@@ -1,0 +1,68 @@
+"""Sides of a comparison as processes that take turns: each works only when it is its turn, so that none is timed while
+another works, and what the machine does meanwhile meets them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+
+class Turn:
+    """A side's turns: called after each one's steps, it tells the time and waits for the next."""
+
+    def __init__(self) -> None:
+        self.started: float | None = None
+        self.facts: dict[str, Any] = {}  # more to tell, once
+
+    def __call__(self) -> None:
+        if self.started is not None:
+            facts = {"seconds": time.perf_counter() - self.started, "peak_bytes": peak_bytes()}
+            print("TURN", json.dumps(facts | self.facts), flush=True)
+        self.facts = {}
+        if not sys.stdin.readline():
+            os._exit(0)
+        self.started = time.perf_counter()
+
+    def forget(self, **facts: Any) -> None:
+        """Begin the turn's time anew: what was done in it so far is not to be timed; tell some facts of it."""
+        self.started = time.perf_counter()
+        self.facts |= facts
+
+
+def peak_bytes() -> int:
+    """Return the most memory that this process had, in bytes."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+class Side:
+    """A side's process."""
+
+    def __init__(self, script: str, *words: str) -> None:
+        self.name = " ".join(words)
+        self.process = subprocess.Popen(
+            [sys.executable, script, *words],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def turn(self) -> dict[str, Any]:
+        """Let it work; returns its seconds and its peak memory."""
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write("\n")
+        self.process.stdin.flush()
+        for line in self.process.stdout:
+            if line.startswith("TURN "):
+                return dict(json.loads(line[5:]))
+        raise SystemExit(f"a side ended: {self.name}")
+
+    def end(self) -> None:
+        """End it and its workers."""
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
