@@ -34,7 +34,7 @@ parity: $(PARITY)/.installed
 $(PARITY)/.installed: pyproject.toml tests/parity/constraints.txt
 	$(PYTHON) -m venv $(PARITY)
 	$(PARITY)/bin/pip install --disable-pip-version-check --constraint tests/parity/constraints.txt --editable '.[export]' \
-		datasets hypothesis mmcv-lite mmengine mmpretrain pytest pytest-timeout timm torchvision transformers webdataset
+		datasets hypothesis matplotlib mmcv-lite mmengine mmpretrain pytest pytest-timeout timm torchvision transformers webdataset
 	touch $@
 
 lint: setup

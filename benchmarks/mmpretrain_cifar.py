@@ -36,7 +36,7 @@ def cifar_config(build: Callable[[], torch.nn.Module] | None) -> Any:
         def __init__(self) -> None:
             super().__init__()
             assert build
-            self.net = build().to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+            self.net = build().to(memory_format=torch.contiguous_format)
             self.net.fc = torch.nn.Identity()
             self.init_cfg = None
 
