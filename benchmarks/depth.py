@@ -119,7 +119,22 @@ def main() -> None:
     nets = {name: errors_of(training, data) | {"responses": responses_of(load_model(training.run), data)}
             for name, training in NETS.items()}  # fmt: skip
     said = {"command": "python benchmarks/depth.py"}
-    write_json(RESULT, {"depth": nets, "recipe": RECIPE, "data_sha256": data.sha256, "provenance": provenance() | said})
+    differences = {
+        f"{kind}-56 against {kind}-20, {which}": nets[f"{kind}-56"][f"final_{which}_error"]
+        - nets[f"{kind}-20"][f"final_{which}_error"]
+        for kind in ("plain", "ResNet")
+        for which in ("train", "test")
+    }
+    write_json(
+        RESULT,
+        {
+            "depth": nets,
+            "differences": differences,
+            "recipe": RECIPE,
+            "data_sha256": data.sha256,
+            "provenance": provenance() | said,
+        },
+    )
     draw_errors(nets)
     draw_responses(nets)
     shown = ("final_train_error", "final_train_loss", "final_test_error")

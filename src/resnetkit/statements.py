@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from statistics import median
+from statistics import fmean, median, stdev
 from typing import Any
 
 FASTER = 0.97  # of the seconds before, at most, where a setting is kept
@@ -169,6 +169,64 @@ def engines_are_compared(said: Mapping[str, Any]) -> bool:
     return bool(said["inference"]) and all(follow(net) for net in said["inference"].values())
 
 
+def levers_compare(said: Mapping[str, Any]) -> bool:
+    """Say whether what each lever gained is the mean difference to the base's runs of the same seeds."""
+    base = dict(zip(said["levers"]["base"]["seeds"], said["levers"]["base"]["top1"], strict=True))
+    return all(
+        abs(fmean(top1 - base[seed] for seed, top1 in zip(row["seeds"], row["top1"], strict=True)) - row["gain"])
+        <= EXACT
+        for row in said["levers"].values()
+    )
+
+
+def seeds_reach(said: Mapping[str, Any]) -> bool:
+    """Say whether mean and deviation over seeds follow from their counts, and the mean reaches what the paper has."""
+    seeds, (own, paper) = said["seeds"], said["cost_beside_the_paper"]["train_flops"]
+    top1 = [correct / seeds["images"] for correct in seeds["correct"]]
+    return (
+        max(abs(found - told) for found, told in zip(top1, seeds["top1"], strict=True)) <= EXACT
+        and abs(fmean(top1) - seeds["mean"]) <= EXACT
+        and abs(stdev(top1) - seeds["deviation"]) <= EXACT
+        and seeds["mean"] >= seeds["goal"]
+        and abs(own / paper - said["cost_beside_the_paper"]["share"]) <= EXACT
+    )
+
+
+def depth_helps(said: Mapping[str, Any]) -> bool:
+    """Say whether what is claimed of depth follows from the errors: more layers hurt plain nets, and help residual ones."""
+    nets = said["depth"]
+    found = {
+        f"{kind}-56 against {kind}-20, {which}": nets[f"{kind}-56"][f"final_{which}_error"]
+        - nets[f"{kind}-20"][f"final_{which}_error"]
+        for kind in ("plain", "ResNet")
+        for which in ("train", "test")
+    }
+    return all(abs(found[name] - value) <= EXACT for name, value in said["differences"].items()) and all(
+        (value > 0) == name.startswith("plain") for name, value in found.items()
+    )
+
+
+def ours_is_ahead(said: Mapping[str, Any]) -> bool:
+    """Say whether all sides trained as long, and ours ended with the best accuracy."""
+    sides = said["time_to_accuracy"]
+    last = {name: side["curve"][-1][2] for name, side in sides.items()}
+    as_long = all(abs(side["seconds"] / said["seconds"] - 1) <= 1 - LEAST_TIME for side in sides.values())
+    return as_long and max(last, key=lambda name: last[name]) == "resnetkit"
+
+
+def shipped_are_verified(said: Mapping[str, Any]) -> bool:
+    """Say whether nothing failed of what comes with the package, and int8 is within the gate's bound."""
+    return bool(said["shipped"]) and all(
+        not row["failed"]
+        and row["checks"] > 0
+        and not form["failed"]
+        and abs(form["correct"] / form["images"] - form["top1"]) <= EXACT
+        and row["float"]["top1"] - form["top1"] <= MOST_DROP + EXACT
+        for row in said["shipped"].values()
+        for form in (value for key, value in row.items() if key.startswith("int8"))
+    )
+
+
 def none_failed(said: Mapping[str, Any]) -> bool:
     """Say whether every run of many ended well."""
     return bool(said["runs"]) and not said["failed"] and not any(run["exit_code"] for run in said["runs"])
@@ -190,6 +248,11 @@ STATEMENTS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
     "int8": int8_costs_little,
     "reduced": smaller_is_told,
     "inference": engines_are_compared,
+    "levers": levers_compare,
+    "seeds": seeds_reach,
+    "depth": depth_helps,
+    "time_to_accuracy": ours_is_ahead,
+    "shipped": shipped_are_verified,
     "equal_bytes": lambda said: said["equal_bytes"] is True,
     "equal_after_every_step": lambda said: said["equal_after_every_step"] is True,
 }

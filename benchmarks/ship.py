@@ -1,0 +1,102 @@
+"""Put trained nets into the package, and measure what users get: confidences, int8, and what `verify` says of it all.
+
+run: python benchmarks/ship.py      writes src/resnetkit/shipped/ and results/shipped.json; about 5 minutes
+needs: the runs of fast_resnet20.py (and of depth.py, for ResNet-56) below RESNETKIT_HOME, CIFAR-10
+
+The weights are those of seed 0, whatever the other seeds reached.  Their temperature is that of a twin by the same
+recipe on 45,000 images, fitted to the other 5,000: images that a net was itself trained on would tell nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from fast_resnet20 import HELD_OUT, RECIPE, RUNS
+from resnetkit import checkpoint
+from resnetkit.artefact import ENDINGS
+from resnetkit.export import files_of
+from resnetkit.home import write_json
+from resnetkit.provenance import provenance
+from resnetkit.shipped_weights import FOLDER
+from resnetkit.ways import Format
+from trainings import Training
+
+RESULT = Path(__file__).parents[1] / "results" / "shipped.json"
+FORMATS: tuple[Format, ...] = ("onnx", "openvino")
+DATA = "cifar10"
+NETS = {"resnet20": (RUNS[0], HELD_OUT)}  # what is shipped, and the twin that its temperature is of
+
+
+def say(*words: str) -> Any:
+    """Run a command of ours that prints JSON, and return it."""
+    print(shlex.join(["resnetkit", *words]), file=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", "resnetkit", *words], check=False, capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(done.stderr)
+    return json.loads(done.stdout) if "--json" in words else done.stdout
+
+
+def ship(name: str, training: Training, twin: Training) -> Path:
+    """Write a net's file; its figures are those that `evaluate` finds with its temperature."""
+    tensors, said = checkpoint.read_weights(training.run / checkpoint.WEIGHTS)
+    _, of_twin = checkpoint.read_weights(twin.run / checkpoint.WEIGHTS)
+    assert said and of_twin and of_twin["calibration"]
+    metadata = {key: value for key, value in said.items() if key != "tensors_sha256"} | {
+        "license": "apache-2.0",
+        "origin": {"command": shlex.join(training.words()), "commits": training.commits(),
+                   "weights_sha256": training.evaluation()["weights_sha256"]},
+        "calibration": of_twin["calibration"] | {"fitted_by": shlex.join(twin.words())},
+    }  # fmt: skip
+    FOLDER.mkdir(exist_ok=True)
+    target = FOLDER / f"{name}.safetensors"
+    checkpoint.save_weights(target, tensors, metadata | {"metrics": {}})
+    found = say("evaluate", str(target), "--data", DATA, "--json")
+    figures = {key: found[key] for key in ("images", "top1", "top5", "loss", "ece")}
+    checkpoint.save_weights(target, tensors, metadata | {"metrics": {f"{DATA} test": figures}})
+    return target
+
+
+def figures_of(model: str) -> dict[str, Any]:
+    """Return what `evaluate` finds of a model."""
+    found = say("evaluate", model, "--data", DATA, "--json")
+    names = ("images", "correct", "top1", "loss", "temperature", "ece", "ece_at_temperature_1", "engine")
+    return {key: found[key] for key in names}
+
+
+def quantised(name: str, form: Format, folder: Path) -> dict[str, Any]:
+    """Export a shipped net in int8 behind the gate; returns what was found of it."""
+    target = folder / f"{name}{ENDINGS[form]}"
+    say("export", name, "--format", form, "--int8", "--data", DATA, "--calibration", DATA, "--out", str(target))
+    checks = say("verify", str(target), "--json")
+    size = sum(file.stat().st_size for file in files_of(target, form))
+    return figures_of(str(target)) | {"bytes": size, "failed": failed(checks), "checks": len(checks)}
+
+
+def failed(checks: list[dict[str, Any]]) -> list[str]:
+    """Return what `verify` found to be wrong."""
+    return [check["what"] for check in checks if check["passed"] is False]
+
+
+def main() -> None:
+    """Ship, measure, verify."""
+    shipped: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, (training, twin) in NETS.items():
+            target = ship(name, training, twin)
+            checks = say("verify", name, "--json")
+            shipped[name] = {"bytes": target.stat().st_size, "float": figures_of(name), "recipe": RECIPE,
+                             "failed": failed(checks), "checks": len(checks)}  # fmt: skip
+            shipped[name] |= {f"int8, {form}": quantised(name, form, Path(scratch)) for form in FORMATS}
+    said = {"command": "python benchmarks/ship.py"}
+    write_json(RESULT, {"shipped": shipped, "provenance": provenance() | said})
+    print(json.dumps(shipped, indent=1))
+
+
+if __name__ == "__main__":
+    main()
