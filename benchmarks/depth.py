@@ -125,16 +125,8 @@ def main() -> None:
         for kind in ("plain", "ResNet")
         for which in ("train", "test")
     }
-    write_json(
-        RESULT,
-        {
-            "depth": nets,
-            "differences": differences,
-            "recipe": RECIPE,
-            "data_sha256": data.sha256,
-            "provenance": provenance() | said,
-        },
-    )
+    about = {"recipe": RECIPE, "data_sha256": data.sha256, "provenance": provenance() | said}
+    write_json(RESULT, {"depth": nets, "differences": differences} | about)
     draw_errors(nets)
     draw_responses(nets)
     shown = ("final_train_error", "final_train_loss", "final_test_error")

@@ -172,28 +172,28 @@ def engines_are_compared(said: Mapping[str, Any]) -> bool:
 def levers_compare(said: Mapping[str, Any]) -> bool:
     """Say whether what each lever gained is the mean difference to the base's runs of the same seeds."""
     base = dict(zip(said["levers"]["base"]["seeds"], said["levers"]["base"]["top1"], strict=True))
-    return all(
-        abs(fmean(top1 - base[seed] for seed, top1 in zip(row["seeds"], row["top1"], strict=True)) - row["gain"])
-        <= EXACT
-        for row in said["levers"].values()
-    )
+
+    def gain(row: Mapping[str, Any]) -> float:
+        return fmean(top1 - base[seed] for seed, top1 in zip(row["seeds"], row["top1"], strict=True))
+
+    return all(abs(gain(row) - row["gain"]) <= EXACT for row in said["levers"].values())
 
 
 def seeds_reach(said: Mapping[str, Any]) -> bool:
     """Say whether mean and deviation over seeds follow from their counts, and the mean reaches what the paper has."""
     seeds, (own, paper) = said["seeds"], said["cost_beside_the_paper"]["train_flops"]
     top1 = [correct / seeds["images"] for correct in seeds["correct"]]
-    return (
+    follows = (
         max(abs(found - told) for found, told in zip(top1, seeds["top1"], strict=True)) <= EXACT
         and abs(fmean(top1) - seeds["mean"]) <= EXACT
         and abs(stdev(top1) - seeds["deviation"]) <= EXACT
-        and seeds["mean"] >= seeds["goal"]
         and abs(own / paper - said["cost_beside_the_paper"]["share"]) <= EXACT
     )
+    return bool(follows and seeds["mean"] >= seeds["goal"])
 
 
 def depth_helps(said: Mapping[str, Any]) -> bool:
-    """Say whether what is claimed of depth follows from the errors: more layers hurt plain nets, and help residual ones."""
+    """Say whether the differences follow from the errors, and more layers hurt plain nets and help residual ones."""
     nets = said["depth"]
     found = {
         f"{kind}-56 against {kind}-20, {which}": nets[f"{kind}-56"][f"final_{which}_error"]
