@@ -33,6 +33,7 @@ BASE = {
     "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"Flip","alternating":true}]',
 }
 MUON = {"optim": '{"kind":"Muon","lr":0.06,"sgd_lr":0.1,"weight_decay":0.0005}'}
+SHORT = MUON | {"optim.momentum": "0.8", "optim.sgd_lr": "0.3"}
 LEVERS: dict[str, dict[str, str]] = {
     "base": {},
     "biases of norms 8 times as fast": {"optim.norm_bias_lr_factor": "8"},
@@ -43,10 +44,14 @@ LEVERS: dict[str, dict[str, str]] = {
     "Muon 0.06, biases of norms 8 times as fast": MUON | {"optim.norm_bias_lr_factor": "8"},
     "Muon 0.06, momentum 0.8": MUON | {"optim.momentum": "0.8"},
     "Muon 0.06, the rest at 0.3": MUON | {"optim.sgd_lr": "0.3"},
-    "Muon 0.06, EMA 0.99": MUON | {"average_weights.decay": "0.99"},
-    "Muon 0.06, stem starts whitening": MUON | {"whiten_stem": "true"},
-    "Muon 0.06, micro-batches of 64": MUON | {"microbatch_size": "64"},
-    "Muon 0.03": MUON | {"optim.lr": "0.03"},
+    "Muon, momentum 0.6, the rest at 0.3": SHORT | {"optim.momentum": "0.6"},
+    "Muon, momentum 0.8, the rest at 0.3": SHORT,
+    "Muon 0.03, momentum 0.8, the rest at 0.3": SHORT | {"optim.lr": "0.03"},
+    "Muon, momentum 0.8, the rest at 1": SHORT | {"optim.sgd_lr": "1.0"},
+    "Muon, momentum 0.8, stem starts whitening": SHORT | {"whiten_stem": "true"},
+    "Muon, momentum 0.8, EMA 0.99": SHORT | {"average_weights.decay": "0.99"},
+    "Muon, momentum 0.8, micro-batches of 64": SHORT | {"microbatch_size": "64"},
+    "Muon, momentum 0.8, random flip": SHORT | {"augment.1.alternating": "false"},
     "24, 28, 32 pixels, in as much arithmetic": {
         "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"SmallerAtFirst","sizes":[24,28],'
         '"until_epochs":[3,4]},{"kind":"Flip","alternating":true}]',
