@@ -19,13 +19,15 @@ from resnetkit.published import PUBLISHED, published_row
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import leaves, recipe_to_json
 from resnetkit.recipes import RECIPES, load_recipe
+from resnetkit.shipped_weights import SHIPPED
+from resnetkit.weights_file import read_weights_file
 from resnetkit.zoo import ZOO, zoo_row, zoo_rows
 
 
 def zoo(published: bool, as_json: bool) -> int:
     """Print the published nets, or the weights that can be had by name."""
     if published:
-        weights = [published_row(entry) for entry in PUBLISHED.values()]
+        weights = [*map(shipped_row, SHIPPED), *map(published_row, PUBLISHED.values())]
         print(json.dumps(weights, indent=1)) if as_json else print_weights_table(weights)
         return 0
     rows = zoo_rows()
@@ -34,6 +36,16 @@ def zoo(published: bool, as_json: bool) -> int:
     else:
         print_zoo(rows)
     return 0
+
+
+def shipped_row(name: str) -> dict[str, Any]:
+    """Return weights that come with the package as JSON data, with the keys of published ones."""
+    file = read_weights_file(SHIPPED[name])
+    (figures,) = file.about["metrics"].values()
+    view = file.preprocess
+    sizes = {"image_size": view.image_size, "resize_size": view.resize_size, "family": view.family}
+    return {"name": name, "license": file.about["license"], **{key: figures[key] for key in ("top1", "top5", "images")},
+            **sizes, "url": "comes with the package"}  # fmt: skip
 
 
 def show(
