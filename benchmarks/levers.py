@@ -47,6 +47,8 @@ LEVERS: dict[str, dict[str, str]] = {
     "Muon, momentum 0.6, the rest at 0.3": SHORT | {"optim.momentum": "0.6"},
     "Muon, momentum 0.8, the rest at 0.3": SHORT,
     "Muon 0.03, momentum 0.8, the rest at 0.3": SHORT | {"optim.lr": "0.03"},
+    "Muon 0.015, momentum 0.8, the rest at 0.3": SHORT | {"optim.lr": "0.015"},
+    "Muon 0.03, momentum 0.9, the rest at 0.3": SHORT | {"optim.lr": "0.03", "optim.momentum": "0.9"},
     "Muon, momentum 0.8, the rest at 1": SHORT | {"optim.sgd_lr": "1.0"},
     "Muon, momentum 0.8, stem starts whitening": SHORT | {"whiten_stem": "true"},
     "Muon, momentum 0.8, EMA 0.99": SHORT | {"average_weights.decay": "0.99"},
