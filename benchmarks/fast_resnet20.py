@@ -31,7 +31,7 @@ HELD_OUT = Training(f"fast/{RECIPE}-45k", RECIPE, 0, {"val_images": "5000"})
 
 def main() -> None:
     """Train what is not trained yet, and say what it came to."""
-    train_all([*RUNS, HELD_OUT])
+    train_all([RUNS[0], HELD_OUT, *RUNS[1:]])
     for training in RUNS:
         shutil.copyfile(training.run / checkpoint.EVALUATION, RESULTS / f"fast-resnet20-seed{training.seed}.json")
     found = [training.evaluation() for training in RUNS]

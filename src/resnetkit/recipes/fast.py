@@ -3,7 +3,7 @@
 run: resnetkit train fast_resnet20
 """
 
-from resnetkit.recipe import Flip, Linear, Normalize, PadCrop, Recipe, Sgd, View, Warmup
+from resnetkit.recipe import Flip, Linear, Muon, Normalize, PadCrop, Recipe, View, Warmup
 from resnetkit.recipes.cifar import MEAN, STD
 
 RECIPES = (
@@ -14,7 +14,7 @@ RECIPES = (
         image_size=32,
         batch_size=128,
         microbatch_size=128,
-        optim=Sgd(lr=0.3, nesterov=True, weight_decay=5e-4, decay_norms_and_biases=False),
+        optim=Muon(lr=0.03, momentum=0.8, sgd_lr=0.3, weight_decay=5e-4),
         schedule=Linear(),
         warmup=Warmup(shape="linear", start_factor=0.1, warmup_epochs=8.0),
         total_epochs=40.0,
