@@ -29,8 +29,8 @@ from resnetkit.recipes import RECIPES
 
 QUICKSTART = RECIPES["quickstart"]
 AUGMENTATIONS = (
-    "PadCrop, Flip, RandomResizedCrop, Resize, ScaleJitter, RandomCrop, PcaLighting, RandAugment, TrivialAugment, "
-    "ColorJitter, RandomErasing"
+    "PadCrop, SmallerAtFirst, Flip, RandomResizedCrop, Resize, ScaleJitter, RandomCrop, PcaLighting, RandAugment, "
+    "TrivialAugment, ColorJitter, RandomErasing"
 )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from resnetkit.arguments import build_parser
 from resnetkit.errors import ResnetkitError
 from resnetkit.interrupt import Terminated, obey_sigterm
-from resnetkit.parser import DEBUG
+from resnetkit.parser import DEBUG, OF_MODEL
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -42,6 +42,10 @@ def run(words: list[str]) -> int:
     arguments.pop("debug")
     from resnetkit.commands import command
 
+    if arguments.pop(OF_MODEL, False):
+        from resnetkit.commands.said import take_said
+
+        arguments["said"] = take_said(arguments)
     return command(name)(**arguments)
 
 

@@ -10,6 +10,7 @@ from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.ways import AUTO, WAYS
 
 DEBUG = "--debug"
+OF_MODEL = "of_model"  # marks the commands whose arguments say something of a model
 MODEL_HELP = ("a zoo name, published weights (timm/resnet50.a1_in1k), a run directory, a weights file, "
               "a folder of transformers or timm, or hf:OWNER/NAME")  # fmt: skip
 
@@ -60,7 +61,8 @@ def add_quarantine(parser: Parser) -> None:
 
 
 def add_model(parser: Parser) -> None:
-    """Add the model, and what a foreign file does not say."""
+    """Add the model, and what a foreign file does not say: the command gets all of that as `said`."""
+    parser.set_defaults(**{OF_MODEL: True})
     parser.add_argument("model", help=MODEL_HELP)
     for name, what in (("--mean", "subtracted from"), ("--std", "which divides")):
         parser.add_argument(name, type=float, nargs=3, metavar=("R", "G", "B"),

@@ -243,7 +243,7 @@ def print_weights(facts: dict[str, Any]) -> None:
         "classes": f"{facts['num_classes']:,}: {some}",
         "preprocess": preprocess_line(preprocess),
         **{key: printable(facts[key]) for key in ("recipe", "license") if facts[key]},
-        **{key: pairs(facts[key]) for key in ("data", "recorded") if facts[key]},
+        **{key: pairs(facts[key]) for key in ("data", "recorded", "calibration") if facts[key]},
         **({"origin": pairs(facts["origin"])} if facts["layout"] == "resnetkit" and facts["origin"] else {}),
         **{f"metrics, {printable(name)}": pairs(figures) for name, figures in facts["metrics"].items()},
     }

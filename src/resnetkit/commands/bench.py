@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,7 +25,6 @@ from resnetkit.bench import (
 )
 from resnetkit.bench_worker import Side
 from resnetkit.classifier import Said, classifier_of, classifier_of_artefact, refuse_said
-from resnetkit.commands.names import read_class_names
 from resnetkit.data.spec import DATASETS
 from resnetkit.engine_store import key_of, know_file, remember, renewed
 from resnetkit.errors import BadRequest
@@ -35,7 +34,7 @@ from resnetkit.gated import Judge, calibrated, data_of, judge_of
 from resnetkit.load import LoadedModel, drawn_model, find_model, load_model
 from resnetkit.models import ResNet, find_architecture
 from resnetkit.models.counting import count
-from resnetkit.models.resnet import Architecture, StrideStyle
+from resnetkit.models.resnet import Architecture
 from resnetkit.printing import ERR, print_bench
 from resnetkit.provenance import provenance
 from resnetkit.quantize import Calibration
@@ -47,12 +46,7 @@ GENERATED = 8  # images to quantise by where nobody looks at the answers
 
 def bench(
     model: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    class_names: str | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
+    said: Said,
     data: str | None,
     min_agreement: float,
     max_drop: float,
@@ -64,8 +58,6 @@ def bench(
     """Time every way of running a model on this machine's CPU, and remember the fastest that passes the gate."""
     if no_gate and data:
         raise BadRequest("--no-gate: no images are looked at", f"got --data {data}")
-    said: Said = {"mean": mean, "std": std, "plain": plain, "stride_style": stride_style, "raw": raw,
-                  "class_names": read_class_names(class_names) if class_names else None}  # fmt: skip
     bounds = Bounds(min_agreement / 100, max_drop / 100)
     if is_artefact(Path(model)):
         refuse_said(model, said)

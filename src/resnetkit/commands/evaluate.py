@@ -11,8 +11,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from resnetkit.classifier import open_classifier
-from resnetkit.commands.names import read_class_names
+from resnetkit.classifier import Said, open_classifier
 from resnetkit.data.opening import open_evaluation_data, refuse_unknown
 from resnetkit.data.spec import Split
 from resnetkit.errors import BadRequest
@@ -21,7 +20,6 @@ from resnetkit.evaluate import evaluate as evaluate_model
 from resnetkit.fitting import fitting
 from resnetkit.home import atomic_write
 from resnetkit.journal import warn
-from resnetkit.models.resnet import StrideStyle
 from resnetkit.printing import print_evaluation
 from resnetkit.processes import choose_device, joined, local_device
 from resnetkit.progress import StepProgress
@@ -32,12 +30,7 @@ from resnetkit.weights_file import are_placeholders
 def evaluate(
     model: str,
     data: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
-    class_names: str | None,
+    said: Said,
     predictions: str | None,
     quarantine: str | None,
     as_json: bool,
@@ -49,9 +42,7 @@ def evaluate(
     refuse_unknown(data)  # before the model is loaded, or its weights fetched
     if predictions and not Path(predictions).parent.is_dir():
         raise BadRequest(f"--predictions: no such folder: {Path(predictions).parent}")
-    names = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, device, engine, mean=mean, std=std, class_names=names, plain=plain,
-                             stride_style=stride_style, raw=raw)  # fmt: skip
+    loaded = open_classifier(model, device, engine, **said)
     trained_on = (loaded.about.get("data") or {}).get("sha256")
     given = open_evaluation_data(data, trained_on=trained_on, quarantine=quarantine)
     split, matched = fitting(loaded, given.split, given.class_names, data)

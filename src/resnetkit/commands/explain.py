@@ -8,10 +8,9 @@ import re
 import secrets
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +18,6 @@ from numpy.typing import NDArray
 from resnetkit.artefact import is_artefact
 from resnetkit.calibration import softmax
 from resnetkit.classifier import Classifier, Said, open_classifier
-from resnetkit.commands.names import read_class_names
 from resnetkit.contact_sheet import sheets
 from resnetkit.engines import CLASS_MAPS
 from resnetkit.errors import BadImage, BadRequest, did_you_mean
@@ -28,9 +26,6 @@ from resnetkit.home import sync_folder
 from resnetkit.predict import STDIN, find_images, read_pixels
 from resnetkit.printing import ERR, print_origin
 
-if TYPE_CHECKING:
-    from resnetkit.models.resnet import StrideStyle
-
 Found = tuple[NDArray[np.float32], int, Heat]  # probabilities, the class that is explained, heat
 Explain = Callable[[NDArray[np.uint8]], Found]  # of one image [1, side, side, 3]
 
@@ -38,12 +33,7 @@ Explain = Callable[[NDArray[np.uint8]], Found]  # of one image [1, side, side, 3
 def explain(
     model: str,
     images: list[str],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    class_names: str | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
+    said: Said,
     out: str,
     stage: int | None,
     class_name: str | None,
@@ -56,8 +46,6 @@ def explain(
     if not target.absolute().parent.is_dir():
         raise BadRequest(f"no such folder: {target.parent}")
     files = find_images(images)
-    said: Said = {"mean": mean, "std": std, "plain": plain, "stride_style": stride_style, "raw": raw,
-                  "class_names": read_class_names(class_names) if class_names else None}  # fmt: skip
     classifier, explaining = explained_by(model, said, stage, class_name)
     if classifier.channels != 3:
         raise BadRequest(f"images have 3 channels, the model takes {classifier.channels}", classifier.origin)

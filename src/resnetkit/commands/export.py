@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
 from resnetkit.artefact import ENDINGS
-from resnetkit.classifier import classifier_of
-from resnetkit.commands.names import read_class_names
+from resnetkit.classifier import Said, classifier_of
 from resnetkit.errors import BadRequest
 from resnetkit.export import check_target, drafted, facts_of, keep, refuse_missing
 from resnetkit.gate import Bounds
 from resnetkit.gated import calibrated, data_of, judge_of, write_gated
 from resnetkit.load import LoadedModel, load_model
-from resnetkit.models.resnet import StrideStyle
 from resnetkit.printing import OUT
 from resnetkit.quantize import Int8
 from resnetkit.ways import Format
@@ -21,12 +18,7 @@ from resnetkit.ways import Format
 
 def export(
     model: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    class_names: str | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
+    said: Said,
     form: Format,
     out: str | None,
     data: str | None,
@@ -39,8 +31,7 @@ def export(
     no_gate: bool,
 ) -> int:
     """Write a model for another engine, if it answers there as it does here."""
-    names = read_class_names(class_names) if class_names else None
-    loaded = load_model(model, mean=mean, std=std, class_names=names, plain=plain, stride_style=stride_style, raw=raw)
+    loaded = load_model(model, **said)
     own = Path(model).stem if Path(model).is_file() else Path(model).name
     target = Path(out or f"{own or 'model'}{ENDINGS[form]}")
     check_target(target, form)

@@ -7,39 +7,26 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from resnetkit.classifier import open_classifier
-from resnetkit.commands.names import read_class_names
+from resnetkit.classifier import Said, open_classifier
 from resnetkit.errors import BadRequest
 from resnetkit.predict import Unreadable, find_images
 from resnetkit.predict import predict as predict_files
 from resnetkit.printing import ERR, prediction_line, print_origin
 
-if TYPE_CHECKING:
-    from resnetkit.models.resnet import StrideStyle
-
 
 def predict(
     model: str,
     images: list[str],
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
+    said: Said,
     top: int,
-    class_names: str | None,
     as_json: bool,
     device: str | None,
     engine: str | None,
 ) -> int:
     """Print the most likely classes of each image; exit code 1 when one could not be read."""
     files = find_images(images)
-    chosen = read_class_names(class_names) if class_names else None
-    loaded = open_classifier(model, device, engine, mean=mean, std=std, class_names=chosen, plain=plain,
-                             stride_style=stride_style, raw=raw)  # fmt: skip
+    loaded = open_classifier(model, device, engine, **said)
     if loaded.channels != 3:
         raise BadRequest(f"images have 3 channels, the model takes {loaded.channels}", loaded.origin)
     names = loaded.class_names

@@ -7,18 +7,12 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from resnetkit.classifier import Said, open_classifier
-from resnetkit.commands.names import read_class_names
 from resnetkit.errors import BadRequest
 from resnetkit.printing import ERR, print_origin
-
-if TYPE_CHECKING:
-    from resnetkit.models.resnet import StrideStyle
 
 KEY = "RESNETKIT_API_KEY"
 GRACE_SECONDS = 5  # beyond what a request may take, for those that are being answered at the end
@@ -28,12 +22,7 @@ BACKLOG = 2048  # connections that wait to be accepted
 
 def serve(
     model: str,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    class_names: str | None,
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
+    said: Said,
     device: str | None,
     engine: str | None,
     host: str,
@@ -58,8 +47,6 @@ def serve(
 
     if max_images > queue:
         raise BadRequest(f"--max-images {max_images}: more than may wait, --queue {queue}")
-    said: Said = {"mean": mean, "std": std, "plain": plain, "stride_style": stride_style, "raw": raw,
-                  "class_names": read_class_names(class_names) if class_names else None}  # fmt: skip
     limits = Limits(body_bytes=round(max_megabytes * 1e6), images=max_images, waiting=queue, batch_size=batch_size,
                     seconds=seconds)  # fmt: skip
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the service obeys it: by default it would end the process

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from resnetkit.checkpoint import tensors_sha256
-from resnetkit.commands.names import read_class_names
+from resnetkit.classifier import Said
 from resnetkit.conversion import convert as convert_weights
 from resnetkit.errors import BadRequest
 from resnetkit.hub import push as push_weights
@@ -75,31 +75,13 @@ def convert(
     out: str,
     to: str,
     images: Sequence[str] | None,
-    mean: Sequence[float] | None,
-    std: Sequence[float] | None,
-    class_names: str | None,
+    said: Said,
     license: str | None,  # noqa: A002
-    plain: bool,
-    stride_style: StrideStyle | None,
-    raw: bool,
     as_json: bool,
 ) -> int:
     """Write weights in another layout, checked on images."""
-    names = read_class_names(class_names) if class_names else None
     files = find_images(images) if images else None
-    done = convert_weights(
-        model,
-        out,
-        to,
-        images=files,
-        mean=mean,
-        std=std,
-        class_names=names,
-        license=license,
-        plain=plain,
-        stride_style=stride_style,
-        raw=raw,
-    )
+    done = convert_weights(model, out, to, images=files, license=license, **said)
     if as_json:
         facts = asdict(done) | {"files": [str(path) for path in done.files]}
         print(json.dumps(facts, indent=1))

@@ -1,12 +1,27 @@
-"""Class names that are given on the command line."""
+"""What is said of a model on the command line, beside its name."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from resnetkit.classifier import Said
 from resnetkit.data import imagenet
 from resnetkit.data.spec import DATASETS
 from resnetkit.errors import BadRequest
+
+
+def take_said(arguments: dict[str, Any]) -> Said:
+    """Take the options of `parser.add_model` out of a command's arguments; class names are read."""
+    names = arguments.pop("class_names")
+    return Said(
+        mean=arguments.pop("mean"),
+        std=arguments.pop("std"),
+        class_names=read_class_names(names) if names else None,
+        plain=arguments.pop("plain"),
+        stride_style=arguments.pop("stride_style"),
+        raw=arguments.pop("raw"),
+    )
 
 
 def read_class_names(given: str) -> tuple[str, ...]:
