@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fast_resnet20 import RECIPE, training_of
 from plots import COLOURS, new_picture, save_picture
 from resnetkit import load_dataset, load_model
 from resnetkit.data.spec import ArrayDataset
@@ -26,16 +28,16 @@ from resnetkit.evaluate import evaluate
 from resnetkit.home import write_json
 from resnetkit.load import LoadedModel
 from resnetkit.provenance import provenance
+from resnetkit.recipes import RECIPES
 from trainings import Training, train_all
 
 RESULT = Path(__file__).parents[1] / "results" / "depth.json"
-RECIPE = "fast_resnet20"
+SHORT = training_of(round(RECIPES[RECIPE].total_epochs or 0))
 NETS = {
-    "plain-20": Training("depth/plain20", RECIPE, 0, {"model": "plain20"}),
-    "plain-56": Training("depth/plain56", RECIPE, 0, {"model": "plain56"}),
-    "ResNet-20": Training(f"fast/{RECIPE}-seed0", RECIPE, 0),
-    "ResNet-56": Training("depth/resnet56", RECIPE, 0, {"model": "resnet56"}),
-}
+    "ResNet-20": SHORT,
+    **{name: replace(SHORT, folder=f"depth/{model}", changes={**SHORT.changes, "model": model})
+       for name, model in (("plain-20", "plain20"), ("plain-56", "plain56"), ("ResNet-56", "resnet56"))},
+}  # fmt: skip
 COLOUR_OF = dict(zip(("ResNet-56", "plain-56", "plain-20", "ResNet-20"), COLOURS, strict=True))
 IMAGES = 2_000  # of the test images, whose answers are measured
 
