@@ -152,7 +152,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
         (["train", "quickstart", "--set", "model=resnet21"], "unknown model 'resnet21'; did you mean 'resnet"),
         (["show", "quickstart", "--set", "batch_size"], "expected field.path=value"),
         (["evaluate", "resnet18_8xb16_cifar1"], "did you mean 'resnet18_8xb16_cifar10'?"),
-        (["evaluate", "resnet20"], "no weights that can be had here"),
+        (["evaluate", "resnet32"], "no weights that can be had here"),
         (["evaluate"], "the following arguments are required: model"),
         (["predict", "resnet20", "no-such-file.jpg"], "no such file or folder\n  no-such-file.jpg"),
         (["evaluate", "x", "--data", "cifar11"], "did you mean 'cifar10'?"),
