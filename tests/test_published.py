@@ -25,6 +25,7 @@ from resnetkit.load import load_model, read_model_file
 from resnetkit.models import MODELS, ResNet
 from resnetkit.published import MILL_PREPROCESS, PUBLISHED, Published, published, published_file
 from resnetkit.published_tables import DEFAULTS
+from resnetkit.shipped_weights import SHIPPED
 from resnetkit.zoo import ZOO
 
 ROW = "resnet18_8xb16_cifar10"
@@ -229,7 +230,7 @@ def test_names(name: str, weights: str | None, found: str) -> None:
         ("resnet50.a1_in2k", "timm", "timm has no weights 'resnet50.a1_in2k'; did you mean 'resnet50.a1_in1k'?"),
         ("timm/resnet50.a1_in1k", "torchvision", "torchvision has no weights 'timm/resnet50.a1_in1k'"),
         ("resnet50", "openmmlab", "openmmlab has no weights 'resnet50'"),
-        ("resnet20", None, "resnet20 has no weights that can be had here"),
+        ("resnet32", None, "resnet32 has no weights that can be had here"),
     ],
 )
 def test_names_that_are_none(name: str, weights: str | None, said: str) -> None:
@@ -251,7 +252,7 @@ def test_every_row_of_the_page_that_has_weights_is_there() -> None:
 def test_the_table_lists_them_all(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["zoo", "--published", "--json"]) == 0
     rows = json.loads(capsys.readouterr().out)
-    assert [row["name"] for row in rows] == list(PUBLISHED)
+    assert [row["name"] for row in rows] == [*SHIPPED, *PUBLISHED]
     assert rows[0]["license"] == "apache-2.0"
     assert main(["zoo", "--published"]) == 0
     text = capsys.readouterr().out
