@@ -10,7 +10,6 @@ The pictures are after figures 6 and 7 of He et al.: errors while training, and 
 from __future__ import annotations
 
 import json
-import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -62,7 +61,7 @@ def errors_of(training: Training, data: ArrayDataset) -> dict[str, Any]:
         "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
         "weights_sha256": said["weights_sha256"],
         "seconds": said["seconds"],
-        "command": shlex.join(training.words()),
+        "command": training.command(),
         "commits": training.commits(),
     }
 

@@ -10,7 +10,6 @@ decide nothing here: the table has only figures of the 5,000.  A difference is t
 
 from __future__ import annotations
 
-import shlex
 import statistics
 import sys
 from pathlib import Path
@@ -108,13 +107,13 @@ def row(lever: str) -> dict[str, Any]:
         "loss_difference": statistics.mean(losses),
         "seconds": [training.evaluation()["seconds"] for training in trained],
         "commits": sorted({commit for training in trained for commit in training.commits()}),
-        "command": shlex.join(trained[0].words()),
+        "command": trained[0].command(),
     }
 
 
 def main() -> None:
     """Train what is not trained yet, and write the table."""
-    chosen = sys.argv[1:] or list(LEVERS)
+    chosen = ["base", *sys.argv[1:]] if sys.argv[1:] else list(LEVERS)
     train_all([training_of(lever, seed) for seed in SEEDS for lever in chosen])
     table = {lever: row(lever) for lever in LEVERS if training_of(lever, SEEDS[0]).is_done}
     data = training_of("base", 0).evaluation()["data"]["sha256"]

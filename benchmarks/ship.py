@@ -17,10 +17,14 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from fast_resnet20 import RECIPE, training_of
-from resnetkit import checkpoint
+from fast_resnet20 import RECIPE, SHIPPED_LENGTH, training_of
+from resnetkit import checkpoint, load_dataset, load_model
 from resnetkit.artefact import ENDINGS
+from resnetkit.confidence import fitted
+from resnetkit.engines.of_torch import TorchEngine
+from resnetkit.evaluate import logits_of
 from resnetkit.export import files_of
+from resnetkit.feed import train_and_val
 from resnetkit.home import write_json
 from resnetkit.provenance import provenance
 from resnetkit.shipped_weights import FOLDER
@@ -31,7 +35,7 @@ RESULT = Path(__file__).parents[1] / "results" / "shipped.json"
 FORMATS: tuple[Format, ...] = ("onnx", "openvino")
 DATA = "cifar10"
 # What is shipped, and the twin that its temperature is of.
-NETS = {"resnet20": (training_of(40), training_of(40, held_out=True))}
+NETS = {"resnet20": (training_of(SHIPPED_LENGTH), training_of(SHIPPED_LENGTH, held_out=True))}
 
 
 def say(*words: str) -> Any:
@@ -46,21 +50,31 @@ def say(*words: str) -> Any:
 def ship(name: str, training: Training, twin: Training) -> Path:
     """Write a net's file; its figures are those that `evaluate` finds with its temperature."""
     tensors, said = checkpoint.read_weights(training.run / checkpoint.WEIGHTS)
-    _, of_twin = checkpoint.read_weights(twin.run / checkpoint.WEIGHTS)
-    assert said and of_twin and of_twin["calibration"]
+    assert said
     metadata = {key: value for key, value in said.items() if key != "tensors_sha256"} | {
         "license": "apache-2.0",
-        "origin": {"command": shlex.join(training.words()), "commits": training.commits(),
+        "origin": {"command": training.command(), "commit": training.commits()[0], "seed": training.seed,
+                   "epochs": training.events("train")[-1]["epoch"], "seconds": training.evaluation()["seconds"],
                    "weights_sha256": training.evaluation()["weights_sha256"]},
-        "calibration": of_twin["calibration"] | {"fitted_by": shlex.join(twin.words())},
+        "temperature": temperature_by(twin),
     }  # fmt: skip
     FOLDER.mkdir(exist_ok=True)
     target = FOLDER / f"{name}.safetensors"
     checkpoint.save_weights(target, tensors, metadata | {"metrics": {}})
     found = say("evaluate", str(target), "--data", DATA, "--json")
-    figures = {key: found[key] for key in ("images", "top1", "top5", "loss", "ece")}
+    figures = {key: found[key] for key in ("images", "top1", "top5", "loss", "ece", "ece_at_temperature_1")}
     checkpoint.save_weights(target, tensors, metadata | {"metrics": {f"{DATA} test": figures}})
     return target
+
+
+def temperature_by(twin: Training) -> dict[str, Any]:
+    """Fit a temperature to the images that a twin was not trained on."""
+    recipe, loaded = checkpoint.run_recipe(twin.run), load_model(twin.run)
+    _, held_out = train_and_val(recipe, load_dataset(recipe.data))
+    assert held_out is not None
+    found = fitted(*logits_of(TorchEngine(loaded.model, loaded.preprocess), held_out))
+    assert found
+    return found | {"command": twin.command(), "commit": twin.commits()[0]}
 
 
 def figures_of(model: str) -> dict[str, Any]:
@@ -91,7 +105,9 @@ def main() -> None:
         for name, (training, twin) in NETS.items():
             target = ship(name, training, twin)
             checks = say("verify", name, "--json")
+            about = load_model(target).about
             shipped[name] = {"bytes": target.stat().st_size, "float": figures_of(name), "recipe": RECIPE,
+                             "origin": about["origin"], "temperature": about["temperature"],
                              "failed": failed(checks), "checks": len(checks)}  # fmt: skip
             shipped[name] |= {f"int8, {form}": quantised(name, form, Path(scratch)) for form in FORMATS}
     said = {"command": "python benchmarks/ship.py"}

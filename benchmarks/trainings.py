@@ -18,6 +18,8 @@ from typing import Any
 from resnetkit import checkpoint
 from resnetkit.home import home, read_json
 from resnetkit.provenance import cores_of_process
+from resnetkit.recipe_json import recipe_differences
+from resnetkit.recipes import load_recipe
 
 # bfloat16 is faster on CPUs that have it (results/speed-auto.json); norms, weights and steps stay in float32
 MACHINE = {"threads": "1", "amp": '{"kind":"Amp","dtype":"bfloat16"}'}
@@ -39,13 +41,29 @@ class Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether it has ended."""
-        return (self.run / checkpoint.EVALUATION).is_file()
+        """Whether it has ended; SystemExit where another recipe was trained there."""
+        if not (self.run / checkpoint.EVALUATION).is_file():
+            return False
+        wanted = load_recipe(self.recipe, [*self.overrides(), f"seed={self.seed}"])
+        if differences := recipe_differences(checkpoint.run_recipe(self.run), wanted):
+            raise SystemExit("\n  ".join((f"{self.run} is of another recipe: remove it", *differences)))
+        return True
+
+    def overrides(self) -> list[str]:
+        """Return the changes of the recipe, this machine's among them."""
+        return [f"{name}={value}" for name, value in {**MACHINE, **self.changes}.items()]
 
     def words(self) -> list[str]:
-        """Return the command without the place of the run."""
-        changes = [word for name, value in {**MACHINE, **self.changes}.items() for word in ("--set", f"{name}={value}")]
+        """Return the command that trains, without the place of the run."""
+        changes = [word for change in self.overrides() for word in ("--set", change)]
         return ["resnetkit", "train", self.recipe, "--seed", str(self.seed), *changes]
+
+    def command(self) -> str:
+        """Return the command that the run was begun with, without its place."""
+        began = next(event for event in checkpoint.read_events(self.run) if event["event"] == "start")
+        words = shlex.split(began["command"])
+        place = words.index("--out")
+        return shlex.join(word for word in (*words[:place], *words[place + 2 :]) if word != "--auto-resume")
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         """Return the events of a kind, each step's last one."""

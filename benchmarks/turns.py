@@ -22,13 +22,20 @@ class Turn:
         self.facts: dict[str, Any] = {}  # more to tell, once
 
     def __call__(self) -> None:
-        if self.started is not None:
-            facts = {"seconds": time.perf_counter() - self.started, "peak_bytes": peak_bytes()}
-            print("TURN", json.dumps(facts | self.facts), flush=True)
-        self.facts = {}
+        if self.started is None:
+            print("READY", flush=True)
+        else:
+            self.tell()
         if not sys.stdin.readline():
             os._exit(0)
         self.started = time.perf_counter()
+
+    def tell(self, **more: Any) -> None:
+        """Tell of a turn that is over."""
+        assert self.started is not None
+        facts = {"seconds": time.perf_counter() - self.started, "peak_bytes": peak_bytes()}
+        print("TURN", json.dumps(facts | self.facts | more), flush=True)
+        self.facts = {}
 
     def forget(self, **facts: Any) -> None:
         """Begin the turn's time anew: what was done in it so far is not to be timed; tell some facts of it."""
@@ -51,16 +58,22 @@ class Side:
             [sys.executable, script, *words],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
         )  # fmt: skip
+        self.told("READY")  # what it imports and builds is not to run beside another's turn
+
+    def told(self, word: str) -> str:
+        """Return what it says after a word that begins a line."""
+        assert self.process.stdout
+        for line in self.process.stdout:
+            if line.startswith(word):
+                return line.removeprefix(word)
+        raise SystemExit(f"a side ended with exit code {self.process.wait()}: {self.name}")
 
     def turn(self) -> dict[str, Any]:
         """Let it work; returns its seconds and its peak memory."""
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
         self.process.stdin.write("\n")
         self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("TURN "):
-                return dict(json.loads(line[5:]))
-        raise SystemExit(f"a side ended: {self.name}")
+        return dict(json.loads(self.told("TURN ")))
 
     def end(self) -> None:
         """End it and its workers."""

@@ -24,7 +24,7 @@ NAMES = ("ant", "bee", "cow")
 SMALL = Preprocess(40, np.array([0.1, 0.2, 0.3], np.float32), np.array([0.4, 0.5, 0.6], np.float32), 44)
 ABOUT: dict[str, Any] = {
     "recipe": "some_recipe", "data": {"name": "d", "sha256": "0" * 64}, "license": "mit", "origin": None,
-    "calibration": None,
+    "temperature": None,
     "metrics": {"d test": {"images": 100, "top1": 0.5, "top5": 0.9, "loss": 1.0}},
 }  # fmt: skip
 FULL = replace(MODELS["resnet18"], num_classes=3)  # what all layouts can hold

@@ -27,6 +27,7 @@ class Scripted:
     preprocess: Preprocess = SMALL
     name: str = "scripted"
     has_map: bool = False
+    temperature: float = 1.0
 
     def logits(self, images: NDArray[np.uint8]) -> Logits:
         return self.change(images.reshape(len(images), -1)[:, :CLASSES].astype(np.float32))

@@ -38,7 +38,7 @@ ABOUT: dict[str, Any] = {
     "metrics": {"pets test": {"images": 200, "top1": 0.875, "top5": 0.99, "loss": 0.4}},
     "license": "apache-2.0",
     "origin": {"file": "theirs.pth", "sha256": "1" * 64, "layout": "openmmlab", "url": None},
-    "calibration": {"temperature": 1.25, "images": 500},
+    "temperature": {"value": 1.25, "images": 500},
 }
 REVISION, TOKEN = "a" * 40, "hf_a_secret_token"
 

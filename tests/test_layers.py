@@ -35,7 +35,7 @@ GROUPS = (
         "processes",
         "models",
         "metrics",
-        "calibration",
+        "confidence",
         "schedule",
         "losses",
         "linear",

@@ -249,3 +249,26 @@ def test_biases_of_norms_may_have_a_rate_of_their_own() -> None:
     assert ids(fast) == ids(norm_biases_of(model))
     assert ids([parameter for group in groups for parameter in group["params"]]) == ids(model.parameters())
     assert {group["weight_decay"] for group in groups if group["lr_factor"] == 16.0} == {0.0}
+
+
+def test_a_head_under_muon_may_have_a_rate_of_its_own() -> None:
+    model = ResNet(find_architecture("resnet4_tiny"))
+    optimizer = build_muon(model, lr=0.05, momentum=0.9, sgd_lr=0.2, norm_bias_lr_factor=1.0, weight_decay=0.02,
+                           head_lr_factor=0.001)  # fmt: skip
+    set_lr(optimizer, 0.05)
+    rates = {id(parameter): group["lr"] for group in optimizer.param_groups for parameter in group["params"]}
+    assert rates[id(model.fc.weight)] == rates[id(model.fc.bias)] == pytest.approx(0.0002)
+    assert rates[id(model.bn1.weight)] == pytest.approx(0.2)
+    assert rates[id(model.conv1.weight)] == 0.05
+
+
+def test_muon_leaves_filters_of_zero_finite() -> None:
+    filters = nn.Conv2d(3, 4, 3, bias=False)
+    with torch.no_grad():
+        filters.weight.zero_()
+    optimizer = build_muon(filters, lr=0.05, momentum=0.9, sgd_lr=0.2, norm_bias_lr_factor=1.0, weight_decay=0.0)
+    for gradient in (torch.zeros(4, 3, 3, 3), torch.ones(4, 3, 3, 3)):
+        filters.weight.grad = gradient
+        optimizer.step()
+        assert filters.weight.isfinite().all()
+    assert filters.weight.any()

@@ -39,7 +39,7 @@ def test_each_says_what_it_is(name: str) -> None:
     assert loaded.assumptions == ()
     assert about["license"] == "apache-2.0"
     assert about["origin"]["command"].startswith(f"resnetkit train {about['recipe']}")
-    assert 0.5 < about["calibration"]["temperature"] < 3
+    assert 0.5 < about["temperature"]["value"] < 3
     figures = about["metrics"]["cifar10 test"]
     assert figures["images"] == 10_000 and figures["top1"] >= float(ZOO[name].top1 or 1)
     tensors, metadata = checkpoint.read_weights(SHIPPED[name])
@@ -51,7 +51,7 @@ def test_they_are_what_the_results_are_of(name: str) -> None:
     said, about = read_json(RESULTS / "shipped.json")["shipped"][name], load_model(name).about
     assert said["float"]["top1"] == about["metrics"]["cifar10 test"]["top1"]
     assert said["float"]["ece"] == about["metrics"]["cifar10 test"]["ece"]
-    assert said["float"]["temperature"] == about["calibration"]["temperature"]
+    assert said["float"]["temperature"] == about["temperature"]["value"]
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -81,7 +81,7 @@ def test_they_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["zoo", "--published", "--json"]) == 0
     rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
     for name in SHIPPED:
-        assert rows[name]["url"] == "comes with the package"
+        assert rows[name]["url"] == f"package:{name}.safetensors"
         assert rows[name]["top1"] == load_model(name).about["metrics"]["cifar10 test"]["top1"]
 
 
@@ -92,3 +92,16 @@ def test_verify_finds_all_of_it_again(name: str) -> None:
     checks = verify(name, Machine())
     assert [check.what for check in checks if check.passed is False] == []
     assert {"top1", "loss", "ece", "tensors sha256"} <= {check.what for check in checks if check.passed}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_show_tells_of_them(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", name]) == 0
+    text = capsys.readouterr().out
+    assert f"resnetkit predict {name} IMAGE" in text and "license      apache-2.0" in text
+    assert main(["show", name, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)["comes_with"]
+    assert said["temperature"] == load_model(name).about["temperature"]
+    assert main(["zoo"]) == 0
+    row = next(line for line in capsys.readouterr().out.splitlines() if line.split()[1:2] == [name])
+    assert "with the package" in row

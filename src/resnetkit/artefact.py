@@ -15,6 +15,7 @@ from typing import Any, get_args
 
 import numpy as np
 
+from resnetkit.confidence import temperature_of
 from resnetkit.data.transforms import Preprocess, are_printable, preprocess_from_json, refuse_unsound_preprocess
 from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest, DamagedFile, EngineRefused, ResnetkitError, first_line
@@ -38,10 +39,15 @@ class Facts:
     preprocess: Preprocess
     has_map: bool  # the last feature map and what it says of each class are outputs too
     weights_sha256: str  # of the file that was exported
-    about: dict[str, Any]  # recipe, data, metrics, license, origin of the weights
+    about: dict[str, Any]  # recipe, data, metrics, license, origin, temperature of the weights
     gate: dict[str, Any] | None  # its figures; None: it was not asked
     versions: dict[str, str]  # of the libraries that made it
     quantized: dict[str, Any] | None = None  # how, and by which images; None: float
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax."""
+        return temperature_of(self.about)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain JSON data."""
@@ -121,6 +127,7 @@ def refuse_unsound_facts(facts: Facts) -> None:
         facts.about.get("data"), dict | None
     ):
         raise ValueError("parts that are not what they must be")
+    temperature_of(facts.about)  # ValueError for one that can be none
 
 
 def way_of(facts: Facts, engine_name: str, path: Path) -> Way:
@@ -144,7 +151,7 @@ def open_onnx(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     way = way_of(facts, engine_name, path)
     refuse_overflow(facts, path)
     refuse_other_width(facts, session.get_outputs()[0].shape[1], path)
-    return facts, OnnxEngine(session, facts.preprocess, way.name, facts.has_map)
+    return facts, OnnxEngine(session, facts.preprocess, way.name, facts.has_map, facts.temperature)
 
 
 def open_openvino(path: Path, engine_name: str) -> tuple[Facts, Engine]:
@@ -163,7 +170,7 @@ def open_by_openvino(path: Path, engine_name: str, place: tuple[str, ...]) -> tu
     refuse_other_width(facts, model.output(0).partial_shape[1].get_length(), path)
     whole = cache(partial(compile_model, model, way.bfloat16)) if facts.has_map else None
     compiled = compile_model(for_logits(model) if facts.has_map else model, way.bfloat16)
-    return facts, OpenVinoEngine(compiled, facts.preprocess, way.name, whole)
+    return facts, OpenVinoEngine(compiled, facts.preprocess, way.name, whole, facts.temperature)
 
 
 def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
@@ -176,7 +183,8 @@ def open_program(path: Path, engine_name: str) -> tuple[Facts, Engine]:
     extra = {f"{KEY}.json": ""}
     program = torch.export.load(checked_copy(path), extra_files=extra)
     facts = facts_from_json(told(extra[f"{KEY}.json"], path), path)
-    engine = ProgramEngine(program.module(), facts.preprocess, way_of(facts, engine_name, path).name, facts.has_map)
+    way = way_of(facts, engine_name, path)
+    engine = ProgramEngine(program.module(), facts.preprocess, way.name, facts.has_map, facts.temperature)
     side = facts.preprocess.image_size
     refuse_other_width(facts, engine.logits(np.zeros((1, side, side, 3), np.uint8)).shape[1], path)
     return facts, engine

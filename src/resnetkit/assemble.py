@@ -210,7 +210,7 @@ def build_optimizer(recipe: Recipe, model: ResNet) -> torch.optim.Optimizer:
     if isinstance(recipe.optim, Lamb):
         return build_lamb(model, **vars(recipe.optim), head_lr_factor=recipe.head_lr_factor)
     if isinstance(recipe.optim, Muon):
-        return build_muon(model, **vars(recipe.optim))
+        return build_muon(model, **vars(recipe.optim), head_lr_factor=recipe.head_lr_factor)
     return build_sgd(model, **vars(recipe.optim), head_lr_factor=recipe.head_lr_factor)
 
 

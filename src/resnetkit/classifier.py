@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, TypedDict, Unpack
 
 from resnetkit import engine_store
 from resnetkit.artefact import Artefact, artefact_sha256, is_artefact, open_artefact
-from resnetkit.calibration import temperature_of
 from resnetkit.engines import Engine
 from resnetkit.errors import BadRequest, EngineRefused
 from resnetkit.ways import AUTO, WAYS
@@ -45,12 +44,7 @@ class Classifier:
     origin: str  # one line: file, layout, architecture
     assumptions: tuple[str, ...]  # what the file does not say, and how to change it
     sha256: str  # of the file
-    about: dict[str, Any] = field(default_factory=dict)  # recipe, data, metrics, license, origin, calibration
-
-    @property
-    def temperature(self) -> float:
-        """What logits are divided by before the softmax."""
-        return temperature_of(self.about)
+    about: dict[str, Any] = field(default_factory=dict)  # recipe, data, metrics, license, origin, temperature
 
 
 def open_classifier(
@@ -133,8 +127,9 @@ def classifier_of(loaded: LoadedModel, device: str | None = CPU, way_name: str =
     from resnetkit.engines.of_torch import on_device
     from resnetkit.processes import choose_device, local_device
 
+    where = local_device(choose_device(device))
     return Classifier(
-        engine=on_device(loaded.model, loaded.preprocess, local_device(choose_device(device)), way_name),
+        engine=on_device(loaded.model, loaded.preprocess, where, way_name, loaded.temperature),
         class_names=loaded.class_names,
         channels=loaded.model.arch.in_channels,
         origin=loaded.origin,

@@ -216,6 +216,8 @@ def losses(file: WeightsFile, target: Target) -> list[str]:
         return said
     if counters := missing_counters(file.tensors):
         said.append(f"{len(counters)} counters of batches are added as 0: the source has none")
+    if temperature := file.about["temperature"]:
+        said.append(f"the temperature, {temperature['value']:.3g}, is not kept: confidences will be those without it")
     if target in {"torchvision", "timm"} and not are_placeholders(file.class_names):
         said.append("class names are not kept")
     if target != "huggingface":

@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 from resnetkit import checkpoint
 from resnetkit.artefact import ENDINGS
-from resnetkit.calibration import temperature_of
 from resnetkit.checkpoint import tensors_sha256
 from resnetkit.errors import DamagedFile
 from resnetkit.home import file_sha256, home, locked, read_json, write_json
@@ -38,7 +37,7 @@ def key_of(loaded: LoadedModel) -> str:
     What another version of resnetkit makes of them is another model.
     """
     said = [installed("resnetkit"), tensors_sha256(loaded.model.state_dict()), asdict(loaded.model.arch),
-            loaded.preprocess.to_json(), loaded.class_names, temperature_of(loaded.about)]  # fmt: skip
+            loaded.preprocess.to_json(), loaded.class_names, loaded.temperature]  # fmt: skip
     return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 

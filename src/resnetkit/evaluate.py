@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resnetkit.calibration import calibration_error
+from resnetkit.confidence import calibration_error
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.seen import batch_size_for, seen
 from resnetkit.data.spec import Split
@@ -32,10 +32,10 @@ class Evaluation:
     num_classes: int
     labels: NDArray[np.int64]  # [N]
     predictions: NDArray[np.int64]  # [N] class of the largest logit
-    confidences: NDArray[np.float32]  # [N] softmax probability of the prediction
+    confidences: NDArray[np.float32]  # [N] softmax probability of the prediction, at the engine's temperature
     ranks: NDArray[np.int64]  # [N] how many classes score above the label
     losses: NDArray[np.float32]  # [N] softmax cross entropy, nats
-    calibrated: NDArray[np.float32]  # [N] as confidences, of logits divided by the temperature
+    raw_confidences: NDArray[np.float32]  # [N] the same at temperature 1
     temperature: float = 1.0
 
     @property
@@ -65,8 +65,13 @@ class Evaluation:
 
     @property
     def ece(self) -> float:
-        """Expected calibration error of the confidences that are answered, at the temperature; a fraction."""
-        return calibration_error(self.calibrated, self.ranks == 0)
+        """Expected calibration error of the confidences, a fraction."""
+        return calibration_error(self.confidences, self.ranks == 0)
+
+    @property
+    def raw_ece(self) -> float:
+        """The same at temperature 1."""
+        return calibration_error(self.raw_confidences, self.ranks == 0)
 
     def confusion(self) -> NDArray[np.int64]:
         """Count images by label (row) and prediction (column): [classes, classes], 4 GB at ImageNet-21k's 21,843."""
@@ -81,13 +86,13 @@ class Evaluation:
     def mistakes(self, count: int) -> list[dict[str, Any]]:
         """Return the wrong predictions of highest confidence, the most confident first."""
         wrong = np.flatnonzero(self.ranks > 0)
-        chosen = wrong[np.argsort(-self.calibrated[wrong], kind="stable")][:count]
+        chosen = wrong[np.argsort(-self.confidences[wrong], kind="stable")][:count]
         return [
             {
                 "index": int(index),
                 "label": int(self.labels[index]),
                 "prediction": int(self.predictions[index]),
-                "confidence": float(self.calibrated[index]),
+                "confidence": float(self.confidences[index]),
             }
             for index in chosen
         ]
@@ -108,7 +113,7 @@ class Evaluation:
             "loss": self.loss,
             "ece": self.ece,
             "temperature": self.temperature,
-            "ece_at_temperature_1": calibration_error(self.confidences, self.ranks == 0),
+            "ece_at_temperature_1": self.raw_ece,
             "classes": [class_row(*row) for row in zip(class_names, *counts, strict=True)],
             "confusion": self.confusion_cells().tolist(),
         }
@@ -131,7 +136,6 @@ def evaluate(
     split: Split | PhotoSplit,
     *,
     batch_size: int | None = None,  # None: many small images, few large ones
-    temperature: float = 1.0,  # of the confidences: what is stored with the weights
     on_batch: Callable[[int], None] = lambda count: None,  # called with the images of each batch, by all processes
     processes: Processes = ALONE,
 ) -> Evaluation:
@@ -140,6 +144,43 @@ def evaluate(
     Of several processes each takes every so many-th image, and all return the whole.  Raises BadRequest for no images,
     BadImage with the name of a photo that cannot be read.
     """
+    num_classes = 0
+
+    def outcomes(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+        nonlocal num_classes
+        num_classes = logits.shape[1]
+        predictions = logits.argmax(1)  # of equal ones the first; the softmax may round different logits to equal
+        confidences, raw = ((logits / temperature).softmax(1).gather(1, predictions[:, None])[:, 0]
+                            for temperature in (engine.temperature, 1.0))  # fmt: skip
+        losses = F.cross_entropy(logits, labels, reduction="none")
+        return labels, predictions, confidences, ranks_of(logits, labels), losses, raw
+
+    columns = in_shares(engine, split, outcomes, batch_size, on_batch, processes)
+    labels, predictions, confidences, ranks, losses, raw = columns
+    return Evaluation(num_classes, labels, predictions, confidences, ranks, losses, raw, engine.temperature)
+
+
+def logits_of(
+    engine: Engine,
+    split: Split | PhotoSplit,
+    *,
+    on_batch: Callable[[int], None] = lambda count: None,
+    processes: Processes = ALONE,
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the logits of every image [N, classes] and their labels [N]; arguments and errors are `evaluate`'s."""
+    logits, labels = in_shares(engine, split, lambda *both: both, None, on_batch, processes)
+    return logits, labels
+
+
+def in_shares(
+    engine: Engine,
+    split: Split | PhotoSplit,
+    compute: Callable[[Tensor, Tensor], tuple[Tensor, ...]],  # of the logits of a batch and its labels: rows an image
+    batch_size: int | None,
+    on_batch: Callable[[int], None],
+    processes: Processes,
+) -> list[NDArray[Any]]:
+    """Return what is computed of every image, in the order of the data, each column whole in every process."""
     if len(split) == 0:
         raise BadRequest("there are no images to evaluate on")
     sharers = processes if processes.size <= len(split) else ALONE  # of fewer images each process takes all
@@ -148,34 +189,17 @@ def evaluate(
     batch_size = batch_size or batch_size_for(engine.preprocess)
     parts: list[tuple[Tensor, ...]] = []
     for images, labels in seen(own, engine.preprocess, batch_size):
-        logits, targets = torch.from_numpy(engine.logits(images)), torch.from_numpy(labels)
-        parts.append((targets, *outcomes(logits, targets, temperature)))
-        on_batch(len(targets))
+        parts.append(compute(torch.from_numpy(engine.logits(images)), torch.from_numpy(labels)))
+        on_batch(len(labels))
     for _ in range(len(parts), math.ceil(most / batch_size)):
         on_batch(0)
     columns = [torch.cat(column).numpy() for column in zip(*parts, strict=True)]
-    labels, predictions, raw, ranks, losses, calibrated = (in_turns(sharers.gather(each, most)) for each in columns)
-    return Evaluation(logits.shape[1], labels, predictions, raw, ranks, losses, calibrated, temperature)
+    return [in_turns(sharers.gather(column, most)) for column in columns]
 
 
 def in_turns(shares: Sequence[NDArray[Any]]) -> NDArray[Any]:
     """Put together what each of several had every so many-th of, the first one first."""
-    whole = np.empty(sum(map(len, shares)), shares[0].dtype)
+    whole = np.empty((sum(map(len, shares)), *shares[0].shape[1:]), shares[0].dtype)
     for rank, share in enumerate(shares):
         whole[rank :: len(shares)] = share
     return whole
-
-
-def outcomes(logits: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, ...]:
-    """Return predictions, confidences, ranks of the labels, losses, and confidences at a temperature, each [N]."""
-    predictions = logits.argmax(1)  # of equal ones the first; the softmax may round different logits to equal
-    raw, calibrated = ((logits / each).softmax(1).gather(1, predictions[:, None])[:, 0] for each in (1.0, temperature))
-    losses = F.cross_entropy(logits, labels, reduction="none")
-    return predictions, raw, ranks_of(logits, labels), losses, calibrated
-
-
-def all_logits(engine: Engine, split: Split | PhotoSplit) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the logits of every image [N, classes], and their labels [N]."""
-    found = [(engine.logits(images), labels)
-             for images, labels in seen(split, engine.preprocess, batch_size_for(engine.preprocess))]  # fmt: skip
-    return np.concatenate([logits for logits, _ in found]), np.concatenate([labels for _, labels in found])

@@ -33,6 +33,7 @@ class Remembering:
 
     def __init__(self, model: Engine) -> None:
         self.model, self.name, self.preprocess, self.has_map = model, model.name, model.preprocess, model.has_map
+        self.temperature = model.temperature
         self.known: dict[bytes, NDArray[np.float32]] = {}
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

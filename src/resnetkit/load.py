@@ -13,6 +13,7 @@ import torch
 
 from resnetkit import checkpoint, hub
 from resnetkit.checkpoint import tensors_sha256
+from resnetkit.confidence import temperature_of
 from resnetkit.data import imagenet
 from resnetkit.data.spec import DATASETS
 from resnetkit.data.transforms import Preprocess
@@ -48,8 +49,13 @@ class LoadedModel:
     origin: str  # one line: file, layout, architecture
     assumptions: tuple[str, ...]  # what the file does not say, and how to change it
     sha256: str  # of the weights file
-    about: dict[str, Any] = field(default_factory=ABOUT.copy)  # recipe, data, metrics, license, origin
-    measured: str | None = None  # `tensors_sha256` of the weights that the metrics are of
+    about: dict[str, Any] = field(default_factory=ABOUT.copy)  # recipe, data, metrics, license, origin, temperature
+    measured: str | None = None  # `tensors_sha256` of the weights that metrics and temperature are of
+
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by before the softmax."""
+        return temperature_of(self.about)
 
 
 def load_model(
@@ -92,7 +98,7 @@ def load_model(
         assumptions=file.assumptions,
         sha256=file.sha256,
         about=file.about,
-        measured=tensors_sha256(model.state_dict()) if file.about["metrics"] else None,
+        measured=tensors_sha256(model.state_dict()) if file.about["metrics"] or file.about["temperature"] else None,
     )
 
 
@@ -281,6 +287,6 @@ def save(loaded: LoadedModel, path: str | Path, *, license: str | None = None) -
     tensors = loaded.model.state_dict()
     about = loaded.about | ({"license": license} if license else {})
     if loaded.measured != tensors_sha256(tensors):
-        about |= {"metrics": {}, "calibration": None}
+        about |= {"metrics": {}, "temperature": None}
     metadata = metadata_of(loaded.model.arch, loaded.preprocess, loaded.class_names, about)
     return checkpoint.save_weights(target, tensors, metadata)

@@ -110,8 +110,8 @@ def facts(metadata: Mapping[str, Any]) -> list[tuple[str, str]]:
          f"pixels in [0, 1] minus {mean}, by std {numbers(preprocess['std'])}"),
         ("licence", metadata["license"] or "not named"),
     ]  # fmt: skip
-    if metadata.get("calibration"):
-        temperature = f"{metadata['calibration']['temperature']:.4g}, which logits are divided by before the softmax"
+    if metadata.get("temperature"):
+        temperature = f"{metadata['temperature']['value']:.4g}, which logits are divided by before the softmax"
         found.append(("temperature", temperature))
     if data:
         found.append(("trained on", f"{data['name']}, sha256 {data['sha256']}"))

@@ -12,6 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 NORMS = (_NormBase, nn.GroupNorm, nn.LayerNorm)
 
 
+SMALLEST = 1e-7  # of a norm that is divided by: what is zero stays zero
 HEAD = "fc"  # the module of a net whose rate is not that of the body
 
 
@@ -200,10 +201,8 @@ class Muon(torch.optim.Optimizer):
             steps: Any = torch._foreach_add(gradients, velocities, alpha=group["momentum"])
             if group["orthogonal"]:
                 steps = orthogonal_filters(list(steps))
-                norms = torch._foreach_norm(parameters)
-                torch._foreach_mul_(
-                    parameters, [len(p) ** 0.5 / norm for p, norm in zip(parameters, norms, strict=True)]
-                )
+                sizes = zip(parameters, torch._foreach_norm(parameters), strict=True)
+                torch._foreach_mul_(parameters, [len(p) ** 0.5 / size.clamp_min(SMALLEST) for p, size in sizes])
             torch._foreach_add_(parameters, steps, alpha=-group["lr"])
         return loss
 
@@ -237,7 +236,7 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
     a, b, c = 3.4445, -4.7750, 2.0315
     wide = matrices.shape[1] <= matrices.shape[2]
     x = matrices if wide else matrices.mT
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + SMALLEST)
     for _ in range(iterations):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
@@ -246,7 +245,14 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 def build_muon(
-    model: nn.Module, *, lr: float, momentum: float, sgd_lr: float, norm_bias_lr_factor: float, weight_decay: float
+    model: nn.Module,
+    *,
+    lr: float,
+    momentum: float,
+    sgd_lr: float,
+    norm_bias_lr_factor: float,
+    weight_decay: float,
+    head_lr_factor: float = 1.0,
 ) -> Muon:
     """Build Muon for the filters and SGD for the rest, of which only weights of linear layers decay."""
     groups = []
@@ -254,6 +260,7 @@ def build_muon(
         model,
         weight_decay=weight_decay,
         decay_norms_and_biases=False,
+        head_lr_factor=head_lr_factor,
         norm_bias_lr_factor=norm_bias_lr_factor,
     ):
         filters = [parameter for parameter in group["params"] if parameter.ndim == 4]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.calibration import softmax
+from resnetkit.confidence import softmax
 from resnetkit.data.decode import decode
 from resnetkit.data.photos import ENDINGS, is_image
 from resnetkit.data.resize import least_side, view, view_of
@@ -78,13 +78,7 @@ def shown(data: bytes, name: str, preprocess: Preprocess) -> NDArray[np.uint8]:
     return view(decode(data, name, least_side(preprocess)), **view_of(preprocess))
 
 
-def predict(
-    engine: Engine,
-    files: Iterable[str],
-    *,
-    top_k: int = 5,
-    temperature: float = 1.0,  # of the softmax: what is stored with the weights
-) -> Iterator[Prediction | Unreadable]:
+def predict(engine: Engine, files: Iterable[str], *, top_k: int = 5) -> Iterator[Prediction | Unreadable]:
     """Yield the outcome for each file, in order; one that cannot be read does not stop the rest."""
     waiting: list[tuple[str, NDArray[np.uint8] | str]] = []
     for file in files:
@@ -93,21 +87,22 @@ def predict(
         except BadImage as error:
             waiting.append((file, "; ".join((error.what.removeprefix(f"{file}: "), *error.details))))
         if len(waiting) == BATCH_SIZE:
-            yield from predict_batch(engine, waiting, top_k, temperature)
+            yield from predict_batch(engine, waiting, top_k)
             waiting = []
     if waiting:
-        yield from predict_batch(engine, waiting, top_k, temperature)
+        yield from predict_batch(engine, waiting, top_k)
 
 
 def predict_batch(
-    engine: Engine, waiting: list[tuple[str, NDArray[np.uint8] | str]], top_k: int, temperature: float
+    engine: Engine, waiting: list[tuple[str, NDArray[np.uint8] | str]], top_k: int
 ) -> list[Prediction | Unreadable]:
     """Predict the readable ones of a batch of files in one forward pass."""
     pixels = [item for _, item in waiting if not isinstance(item, str)]
     rows: Iterator[Prediction | Unreadable] = iter(())
     if pixels:
-        probs = softmax(engine.logits(np.stack(pixels)), temperature)
-        classes = np.argsort(-probs, axis=1, kind="stable")[:, :top_k]  # of equal ones the first
+        logits = engine.logits(np.stack(pixels))
+        probs = softmax(logits, engine.temperature)
+        classes = np.argsort(-logits, axis=1, kind="stable")[:, :top_k]  # of equal ones the first
         readable = [file for file, item in waiting if not isinstance(item, str)]
         columns = zip(readable, classes.tolist(), np.take_along_axis(probs, classes, 1).tolist(), strict=True)
         rows = (Prediction(file, tuple(best), tuple(chances)) for file, best, chances in columns)

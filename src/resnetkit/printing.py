@@ -48,14 +48,16 @@ def wide_console(columns: int) -> Console:
 def print_zoo(rows: list[dict[str, Any]]) -> None:
     """Print the published nets, what is odd in what is published, and what the columns are."""
     columns = ("name", "net", "classes", "input", "params", "MACs", "MACs as the page", "top-1 %", "top-5 %", "source",
-               "net proven by", "accuracy reproduced by")  # fmt: skip
+               "weights", "net proven by", "accuracy reproduced by")  # fmt: skip
     table = Table(*columns)
     for row in rows:
         published = ["" if row[key] is None else f"{row[key]:.2%}"[:-1] for key in ("top1", "top5")]
         costs = [f"{row[key]:,}" for key in ("params", "macs", "macs_page")]
         name, size = row["name"] + " *" * bool(row["notes"]), f"{row['image_size']} px"
         proofs = (row["net_proven_by"] or "", row["accuracy_reproduced_by"] or "not yet")
-        table.add_row(name, row["model"], f"{row['num_classes']}", size, *costs, *published, row["source"], *proofs)
+        weights = "with the package" if row["comes_with_weights"] else "published" if row["weights"] else ""
+        known = (row["model"], f"{row['num_classes']}", size, *costs, *published, row["source"], weights)
+        table.add_row(name, *known, *proofs)
     wide_console(260).print(table)
     OUT.print(COLUMNS)
     for row in rows:
@@ -161,7 +163,7 @@ def print_evaluation(loaded: Classifier, data: str, class_names: Sequence[str], 
         low, high = found[f"{name}_interval"]
         OUT.print(f"{name[:-1]}-{name[-1]}  {percent(found[name])}, 95 % interval {percent(low)} to {percent(high)}")
     OUT.print(f"loss {outcome.loss:.4f}")
-    at = "" if outcome.temperature == 1.0 else f" at the stored temperature of {outcome.temperature:.3g}"
+    at = "" if outcome.temperature == 1.0 else f" at the kept temperature of {outcome.temperature:.3g}"
     before = f", {percent(found['ece_at_temperature_1'])} without it" if at else ""
     OUT.print(f"expected calibration error {percent(outcome.ece)}{at}{before}\n")
     classes = Table("class", "images", "correct", "recall", "95 % interval", "precision", title="classes")
@@ -243,7 +245,7 @@ def print_weights(facts: dict[str, Any]) -> None:
         "classes": f"{facts['num_classes']:,}: {some}",
         "preprocess": preprocess_line(preprocess),
         **{key: printable(facts[key]) for key in ("recipe", "license") if facts[key]},
-        **{key: pairs(facts[key]) for key in ("data", "recorded", "calibration") if facts[key]},
+        **{key: pairs(facts[key]) for key in ("data", "recorded", "temperature") if facts[key]},
         **({"origin": pairs(facts["origin"])} if facts["layout"] == "resnetkit" and facts["origin"] else {}),
         **{f"metrics, {printable(name)}": pairs(figures) for name, figures in facts["metrics"].items()},
     }

@@ -85,11 +85,11 @@ class Processes:
         return int(found)
 
     def gather(self, rows: NDArray[Any], most: int) -> list[NDArray[Any]]:
-        """Return the arrays [n] of all processes, in order, where none has more than `most` rows."""
+        """Return the arrays [n, ...] of all processes, in order, where none has more than `most` rows."""
         if self.size == 1:
             return [rows]
         counts = [torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(self.size)]
-        padded = np.zeros(most, rows.dtype)
+        padded = np.zeros((most, *rows.shape[1:]), rows.dtype)
         padded[: len(rows)] = rows
         own = torch.from_numpy(padded).to(self.device)
         all_rows = [torch.empty_like(own) for _ in range(self.size)]

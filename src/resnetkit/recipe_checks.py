@@ -10,6 +10,7 @@ from resnetkit.recipe import (
     Augmentation,
     ColorJitter,
     Flip,
+    Muon,
     Normalize,
     PadCrop,
     RandAugment,
@@ -76,6 +77,9 @@ def contradictions(recipe: Recipe) -> list[str]:
         found.append("amp.loss_scale: expected null, bfloat16 needs no scale")
     if isinstance(recipe.optim, Sgd) and recipe.optim.nesterov and recipe.optim.momentum == 0:
         found.append("optim.nesterov: expected a momentum above 0, got momentum 0")
+    if isinstance(recipe.optim, Muon) and recipe.batchnorm == "running":
+        found.append("optim: expected Sgd or Lamb beside batchnorm=running: Muon sets the size of filters, which only "
+                     "a batch's statistics do not see")  # fmt: skip
     if recipe.sync_batchnorm and recipe.precise_bn_images:
         found.append("precise_bn_images: expected 0 beside sync_batchnorm, whose statistics are of all devices already")
     found += start_contradictions(recipe)

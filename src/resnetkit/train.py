@@ -11,24 +11,23 @@ import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from resnetkit import checkpoint
 from resnetkit.assemble import Best, Training, assemble
-from resnetkit.calibration import LEAST_IMAGES, calibration_error, fit_temperature, softmax, temperature_of
+from resnetkit.confidence import LEAST_IMAGES, fitted, temperature_of
 from resnetkit.data.photos import PhotoSplit
 from resnetkit.data.spec import Split
 from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.errors import BadRequest, Interrupted, NonFiniteLoss
-from resnetkit.evaluate import Evaluation, all_logits, evaluate
-from resnetkit.feed import Dataset, Feed
+from resnetkit.evaluate import Evaluation, evaluate, logits_of
+from resnetkit.feed import Dataset, spread
 from resnetkit.home import write_json
 from resnetkit.interrupt import StopSignals
 from resnetkit.journal import Event, Journal, numerics, opened, state_to_go_on_from, writing
@@ -44,6 +43,7 @@ from resnetkit.step import Tally, count_parts, microbatches, own_parts, seed_for
 from resnetkit.training_state import restore, training_facts, training_tensors
 from resnetkit.weights_file import metadata_of
 
+MOST_LOGITS = 10_000_000  # that a temperature is fitted to: 10,000 images of 1,000 classes
 SHOWN_MISTAKES = 24  # how many mistakes the report shows
 REWIND_FACTOR = 0.5  # of the rate, each time a run goes back
 SMALLEST_REWIND_FACTOR = 1 / 32  # a run that needs a smaller rate yet has another fault
@@ -290,9 +290,9 @@ def finish(training: Training, dataset: Dataset, journal: Journal, done: int) ->
     if training.best:
         training.kept_model.load_state_dict(training.best.weights)
     engine, processes = kept_engine(training, done), training.processes
-    calibration = processes.on_first(lambda: calibrated(engine, training.feed))
-    temperature = temperature_of({"calibration": calibration})
-    outcome = evaluate(engine, dataset.test, temperature=temperature, on_batch=stop, processes=processes)
+    temperature = heldout_temperature(engine, training, stop)
+    engine = replace(engine, temperature=temperature_of({"temperature": temperature}))
+    outcome = evaluate(engine, dataset.test, on_batch=stop, processes=processes)
     recipe = training.recipe
     about = {
         "recipe": recipe.name,
@@ -300,7 +300,7 @@ def finish(training: Training, dataset: Dataset, journal: Journal, done: int) ->
         "metrics": {f"{dataset.name} test": figures(outcome)},
         "license": None,  # the run's owner decides
         "origin": processes.on_first(lambda: origin(recipe, journal.run)),
-        "calibration": calibration,
+        "temperature": temperature,
     }
     metadata = metadata_of(training.model.arch, training.feed.preprocess, dataset.class_names, about)
 
@@ -314,16 +314,14 @@ def finish(training: Training, dataset: Dataset, journal: Journal, done: int) ->
     return outcome
 
 
-def calibrated(engine: TorchEngine, feed: Feed) -> Event | None:
-    """Fit a temperature to the images held out, and say what it does to them; None where they are too few, or test."""
-    if feed.heldout_name != "val" or len(feed.heldout) < LEAST_IMAGES:
+def heldout_temperature(engine: TorchEngine, training: Training, on_batch: Callable[[int], None]) -> Event | None:
+    """Fit a temperature to images of val, evenly spread ones if they are many; None without val, or with too little."""
+    feed = training.feed
+    if feed.heldout_name != "val":
         return None
-    logits, labels = all_logits(engine, feed.heldout)
-    if not np.isfinite(logits).all():
-        return None
-    temperature, right = fit_temperature(logits, labels), logits.argmax(1) == labels
-    after, before = (calibration_error(softmax(logits, each).max(1), right) for each in (temperature, 1.0))
-    return {"temperature": temperature, "images": len(labels), "ece": after, "ece_at_temperature_1": before}
+    most = max(MOST_LOGITS // len(feed.class_names), LEAST_IMAGES)
+    split = feed.heldout if len(feed.heldout) <= most else feed.heldout.part(spread(len(feed.heldout), most))
+    return fitted(*logits_of(engine, split, on_batch=on_batch, processes=training.processes))
 
 
 def best_step(training: Training) -> Event:

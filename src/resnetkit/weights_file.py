@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from resnetkit import checkpoint
-from resnetkit.calibration import temperature_of
+from resnetkit.confidence import temperature_of
 from resnetkit.data import imagenet
 from resnetkit.data.transforms import Preprocess, are_printable, preprocess_from_json, refuse_unsound_preprocess
 from resnetkit.errors import BadRequest, DamagedFile, WeightsError
@@ -30,7 +30,7 @@ from resnetkit.torch_format import read_torch_file
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 ASSUMED_NAMES = "the class names of ImageNet, the file has none (--class-names)"
 ABOUT: dict[str, Any] = {"recipe": None, "data": None, "metrics": {}, "license": None, "origin": None,
-                         "calibration": None}  # fmt: skip
+                         "temperature": None}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class WeightsFile:
     arch: Architecture
     preprocess: Preprocess
     class_names: tuple[str, ...]
-    about: dict[str, Any]  # recipe, data, metrics, license, origin, as in our metadata
+    about: dict[str, Any]  # recipe, data, metrics, license, origin, temperature, as in our metadata
     recorded: dict[str, Any]  # numbers and short texts that the file has beside the tensors
     notes: tuple[str, ...]  # which copy was taken, what was left aside
     assumptions: tuple[str, ...]  # what the file does not say, and how to change it
@@ -171,16 +171,14 @@ def checked_about(metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Return what is known of weights beside the net; TypeError for a part that is not what it must be."""
     about = {key: metadata.get(key, default) for key, default in ABOUT.items()}
     kinds = {"recipe": str | None, "data": dict | None, "metrics": dict, "license": str | None, "origin": dict | None,
-             "calibration": dict | None}  # fmt: skip
+             "temperature": dict | None}  # fmt: skip
     wrong = [key for key, kind in kinds.items() if not isinstance(about[key], kind)]
     wrong += ["metrics"] * (not wrong and not all(isinstance(found, dict) for found in about["metrics"].values()))
     if wrong:
         raise TypeError(f"{wrong[0]}: {type(about[wrong[0]]).__name__}")
     for name, found in about["metrics"].items():
         refuse_unsound_figures(name, found)
-    temperature = temperature_of(about)
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"temperature {temperature}")
+    temperature_of(about)  # ValueError for one that can be none
     data = about["data"]
     if data is not None and not all(isinstance(data.get(key), str) for key in ("name", "sha256")):
         raise ValueError(f"data {data!r:.100}")

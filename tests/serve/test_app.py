@@ -261,6 +261,7 @@ class Slow:
     preprocess: Preprocess = PREPROCESS
     name: str = "slow"
     has_map: bool = False
+    temperature: float = 1.0
     sizes: tuple[int, ...] = ()
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

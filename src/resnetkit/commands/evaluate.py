@@ -57,8 +57,7 @@ def evaluate(
             warn(note)
         started = time.perf_counter()
         with StepProgress("evaluate", len(split), shown=processes.is_first) as progress:
-            outcome = evaluate_model(loaded.engine, split, temperature=loaded.temperature,
-                                     on_batch=progress.count_images, processes=processes)  # fmt: skip
+            outcome = evaluate_model(loaded.engine, split, on_batch=progress.count_images, processes=processes)
         seconds = time.perf_counter() - started
     if not processes.is_first:
         return 0
@@ -81,7 +80,7 @@ def write_predictions(path: Path, outcome: Evaluation, class_names: Sequence[str
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("index", "label", "prediction", "confidence", "rank_of_label", "loss"))
-    columns = (outcome.labels, outcome.predictions, outcome.calibrated, outcome.ranks, outcome.losses)
+    columns = (outcome.labels, outcome.predictions, outcome.confidences, outcome.ranks, outcome.losses)
     for index, (label, prediction, *numbers) in enumerate(zip(*(c.tolist() for c in columns), strict=True)):
         writer.writerow((index, class_names[label], class_names[prediction], *numbers))
     with atomic_write(path) as file:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resnetkit.artefact import is_artefact
-from resnetkit.calibration import softmax
 from resnetkit.classifier import Classifier, Said, open_classifier
+from resnetkit.confidence import softmax
 from resnetkit.contact_sheet import sheets
 from resnetkit.engines import CLASS_MAPS
 from resnetkit.errors import BadImage, BadRequest, did_you_mean
@@ -100,7 +100,7 @@ def explained_by(model: str, said: Said, stage: int | None, class_name: str | No
         index = class_number(classifier, class_name)
 
         def by_maps(images: NDArray[np.uint8]) -> Found:
-            probs = softmax(classifier.engine.logits(images), classifier.temperature)[0]
+            probs = softmax(classifier.engine.logits(images), classifier.engine.temperature)[0]
             number = int(probs.argmax()) if index is None else index
             return probs, number, classifier.engine.output(CLASS_MAPS, images)[0, number]
 
@@ -116,7 +116,7 @@ def explained_by(model: str, said: Said, stage: int | None, class_name: str | No
         raise BadRequest(f"--stage: expected 1 to {len(loaded.model.arch.depths)}, got {stage}")
 
     def by_gradients(images: NDArray[np.uint8]) -> Found:
-        (found,) = grad_cam(loaded.model, loaded.preprocess, images, [index], stage, classifier.temperature)
+        (found,) = grad_cam(loaded.model, loaded.preprocess, images, [index], stage, loaded.temperature)
         return found.probs, found.index, found.heat
 
     return classifier, by_gradients

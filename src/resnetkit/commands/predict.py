@@ -33,7 +33,7 @@ def predict(
     print_origin(loaded, ERR)
     width = max(map(len, files))
     unreadable = 0
-    for outcome in predict_files(loaded.engine, files, top_k=top, temperature=loaded.temperature):
+    for outcome in predict_files(loaded.engine, files, top_k=top):
         if isinstance(outcome, Unreadable):
             unreadable += 1
             print(f"error: {outcome.file}: {outcome.reason}", file=sys.stderr)

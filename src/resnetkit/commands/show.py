@@ -8,13 +8,21 @@ from pathlib import Path
 from typing import Any
 
 from resnetkit.batch_plan import fit
-from resnetkit.commands.weights import show_weights
+from resnetkit.commands.weights import show_weights, weights_facts
 from resnetkit.cost import recipe_cost
 from resnetkit.errors import BadRequest, did_you_mean
 from resnetkit.forecast import forecast as forecast_of
 from resnetkit.hub import parse_hub_name
 from resnetkit.models.resnet import StrideStyle
-from resnetkit.printing import OUT, print_forecast, print_plan, print_published, print_weights_table, print_zoo
+from resnetkit.printing import (
+    OUT,
+    print_forecast,
+    print_plan,
+    print_published,
+    print_weights,
+    print_weights_table,
+    print_zoo,
+)
 from resnetkit.published import PUBLISHED, published_row
 from resnetkit.recipe import Recipe
 from resnetkit.recipe_json import leaves, recipe_to_json
@@ -45,7 +53,7 @@ def shipped_row(name: str) -> dict[str, Any]:
     view = file.preprocess
     sizes = {"image_size": view.image_size, "resize_size": view.resize_size, "family": view.family}
     return {"name": name, "license": file.about["license"], **{key: figures[key] for key in ("top1", "top5", "images")},
-            **sizes, "url": "comes with the package"}  # fmt: skip
+            **sizes, "url": f"package:{SHIPPED[name].name}"}  # fmt: skip
 
 
 def show(
@@ -89,8 +97,10 @@ def show_recipe(
             f"no recipe, net or weights file is named {recipe!r}{did_you_mean(recipe, known)}", "next: resnetkit zoo"
         )
     chosen = load_recipe(recipe, overrides)
+    own = weights_facts(read_weights_file(SHIPPED[recipe])) if recipe in SHIPPED else None
     if as_json:
-        print(json.dumps(shown_facts(chosen, published, devices, max_microbatch, forecast), indent=1))
+        told = shown_facts(chosen, published, devices, max_microbatch, forecast) | {"comes_with": own}
+        print(json.dumps(told, indent=1, default=str))
         return 0
     if published:
         print_published(published)
@@ -103,6 +113,9 @@ def show_recipe(
     print_plan(plan)
     if forecast:
         print_forecast(forecast_of(chosen, cost, plan))
+    if own:
+        OUT.print(f"\nthe package comes with weights of this net: resnetkit predict {recipe} IMAGE")
+        print_weights(own)
     return 0
 
 

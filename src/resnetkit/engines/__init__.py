@@ -32,6 +32,10 @@ class Engine(Protocol):
     def preprocess(self) -> Preprocess:
         """Return how images are resized and cropped before `logits` gets them."""
 
+    @property
+    def temperature(self) -> float:
+        """Return what logits are divided by before the softmax."""
+
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
 

@@ -30,6 +30,7 @@ class OnnxEngine:
     preprocess: Preprocess
     name: str = "onnxruntime"
     has_map: bool = False
+    temperature: float = 1.0
     options: Any = field(default_factory=one_path)
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:

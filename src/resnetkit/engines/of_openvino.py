@@ -26,6 +26,7 @@ class OpenVinoEngine:
     preprocess: Preprocess
     name: str = "openvino"
     whole: Callable[[], Any] | None = None  # compiles all outputs, for those that ask for another
+    temperature: float = 1.0
 
     @property
     def has_map(self) -> bool:

@@ -22,6 +22,7 @@ class ProgramEngine:
     preprocess: Preprocess
     name: str = "torch-export"
     has_map: bool = False
+    temperature: float = 1.0
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""

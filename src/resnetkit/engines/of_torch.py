@@ -24,6 +24,7 @@ class TorchEngine:
     device: torch.device = torch.device("cpu")  # noqa: RUF009
     name: str = "torch"
     has_map: bool = True
+    temperature: float = 1.0
 
     def logits(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Return logits [N, classes] of images [N, image_size, image_size, 3]."""
@@ -58,10 +59,12 @@ def class_maps(weight: Tensor, last: Tensor) -> Tensor:
     return torch.nn.functional.conv2d(last, weight[:, :, None, None])
 
 
-def on_device(model: nn.Module, preprocess: Preprocess, device: torch.device, name: str = "torch") -> TorchEngine:
+def on_device(
+    model: nn.Module, preprocess: Preprocess, device: torch.device, name: str = "torch", temperature: float = 1.0
+) -> TorchEngine:
     """Move a model to a device, in the memory layout that is fastest there, or run it in another way of torch's."""
     layout = torch.contiguous_format if name == "torch-channels-first" else torch.channels_last
     moved: nn.Module = model.to(device, memory_format=layout)  # type: ignore[call-overload]
     ready = torch.compile(moved) if name == "torch-compile" else moved
     assert isinstance(ready, nn.Module)
-    return TorchEngine(ready, preprocess, device, name)
+    return TorchEngine(ready, preprocess, device, name, temperature=temperature)

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resnetkit.calibration import softmax
 from resnetkit.classifier import Classifier
+from resnetkit.confidence import softmax
 from resnetkit.data.resize import Pixels
 from resnetkit.engines import CLASS_MAPS
 from resnetkit.errors import BadImage, ResnetkitError
@@ -150,12 +150,12 @@ class Batches:
 
     def answer(self, batch: list[Job]) -> None:
         """Compute a batch and answer each of its images."""
-        model, started = batch[0].model, time.monotonic()
+        engine, started = batch[0].model.engine, time.monotonic()
         try:
             pixels = np.stack([job.pixels for job in batch if job.pixels is not None])
-            probs = softmax(model.engine.logits(pixels), model.temperature)
+            probs = softmax(engine.logits(pixels), engine.temperature)
             if batch[0].explain:
-                maps = model.engine.output(CLASS_MAPS, pixels)
+                maps = engine.output(CLASS_MAPS, pixels)
                 outcomes: list[Any] = [Explained(*row) for row in zip(probs, maps, pixels, strict=True)]
             else:
                 outcomes = list(probs)

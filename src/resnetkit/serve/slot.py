@@ -55,7 +55,7 @@ def card(model: Classifier, limits: Limits) -> dict[str, Any]:
         "resize_size": preprocess.resize_size,
         "resize_family": preprocess.family,
         "assumptions": list(model.assumptions),
-        "temperature": model.temperature,
+        "temperature": model.engine.temperature,
         **about,
         "limits": {"body_bytes": limits.body_bytes, "images": limits.images, "seconds": limits.seconds},
     }

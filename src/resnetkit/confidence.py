@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 BINS = 15  # of confidences, equally wide, as in the paper
-LEAST_IMAGES = 100  # that a temperature is fitted to
-COLDEST, HOTTEST = 0.05, 20.0  # nets that are always right, or no better than chance, have no finite optimum
+LEAST_IMAGES, LEAST_WRONG = 100, 10  # that a temperature is fitted to; of nets that are hardly wrong it has no optimum
+COLDEST, HOTTEST = 0.05, 20.0  # of a temperature
 HALVINGS = 40  # of the range of its logarithm, 6: to the last digit of float32
 
 
@@ -41,7 +41,7 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     low, high = math.log(COLDEST), math.log(HOTTEST)
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        expected = (softmax(values / math.exp(middle)) * values).sum(1).mean()
+        expected = (softmax(values, math.exp(middle)) * values).sum(1).mean()
         if expected > wanted:  # too sure
             low = middle
         else:
@@ -49,6 +49,28 @@ def fit_temperature(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> f
     return math.exp((low + high) / 2)
 
 
+def fitted(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, Any] | None:
+    """Fit a temperature to images that were held out, and say what it does to them, as it is kept with weights.
+
+    None where too few images, or too few wrong ones, would have their say, or logits are not finite.
+    """
+    right = logits.argmax(1) == labels
+    if len(labels) < LEAST_IMAGES or (~right).sum() < LEAST_WRONG or not np.isfinite(logits).all():
+        return None
+    value = fit_temperature(logits, labels)
+    at_value, at_one = (calibration_error(softmax(logits, each).max(1), right) for each in (value, 1.0))
+    return {"value": value, "images": len(labels), "ece": at_value, "ece_at_1": at_one}
+
+
 def temperature_of(about: Mapping[str, Any]) -> float:
-    """Return the temperature that is stored with weights, 1 where none is."""
-    return float((about.get("calibration") or {}).get("temperature", 1.0))
+    """Return the temperature that is kept with weights, 1 where none is.
+
+    ValueError for one that is no number of the range that is fitted in.
+    """
+    said = about.get("temperature")
+    if said is None:
+        return 1.0
+    value = said.get("value") if isinstance(said, dict) else said
+    if not isinstance(value, int | float) or isinstance(value, bool) or not COLDEST <= value <= HOTTEST:
+        raise ValueError(f"temperature {said!r:.100}")
+    return float(value)
