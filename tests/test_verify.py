@@ -146,6 +146,8 @@ CHANGES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("train-speed.json", ("resnet18", "times_mmpretrain"), 2.0),
     ("train-speed.json", ("resnet18", "share_of_peak"), 0.9),
     ("own-layouts.json", ("runs", 0, "exit_code"), 1),
+    ("shipped.json", ("shipped", "resnet20", "int8, onnx", "correct"), 9000),
+    ("shipped.json", ("shipped", "resnet20", "failed"), ["top1"]),
     ("decoding.json", ("equal_bytes",), False),
     ("real-weights.json", ("equal_after_every_step",), False),
 ]
