@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from resnetkit import checkpoint
+from resnetkit import checkpoint, load_model
 from resnetkit.home import read_json
 from resnetkit.processes import ALONE
 from tiny import wait_for_step, weights_sha256
@@ -190,6 +190,15 @@ def test_a_model_is_evaluated_by_several_processes_and_told_once(tmp_path: Path)
         found.append(json.loads(printed))
     assert found[0]["images"] == found[1]["images"] == 30
     assert found[0]["confusion"] == found[1]["confusion"] and found[0]["correct"] == found[1]["correct"]
+
+
+def test_two_processes_fit_the_temperature_of_one(tmp_path: Path) -> None:
+    few = (*FOUR, "val_images=100", "total_epochs=null", "total_steps=2")  # that a net of two steps is often wrong on
+    train(tmp_path / "two", 2, *few)
+    train(tmp_path / "one", 1, *few)
+    found, wanted = (load_model(tmp_path / name).about["temperature"] for name in ("two", "one"))
+    assert found["images"] == wanted["images"] == 100
+    assert found["value"] == pytest.approx(wanted["value"], rel=1e-3) != 1.0
 
 
 def test_fine_tuning_by_two_processes_gives_the_weights_of_one(tmp_path: Path) -> None:
