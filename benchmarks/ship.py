@@ -105,6 +105,7 @@ def main() -> None:
         for name, (training, twin) in NETS.items():
             target = ship(name, training, twin)
             checks = say("verify", name, "--json")
+            write_json(RESULT.with_name(f"shipped-{name}.json"), say("evaluate", name, "--data", DATA, "--json"))
             about = load_model(target).about
             shipped[name] = {"bytes": target.stat().st_size, "float": figures_of(name), "recipe": RECIPE,
                              "origin": about["origin"], "temperature": about["temperature"],

@@ -67,7 +67,7 @@ PAPER_IMAGENET = [
 
 
 def test_every_recipe_is_known_here() -> None:
-    known = ["quickstart", *PAGE, *SIBLINGS, *OF_1X, *PAPER, *PAPER_IMAGENET]
+    known = ["quickstart", "fast_resnet20", *PAGE, *SIBLINGS, *OF_1X, *PAPER, *PAPER_IMAGENET]
     assert sorted(RECIPES) == sorted(known)
     assert (len(PAGE), len(SIBLINGS), len(OF_1X), len(PAPER), len(PAPER_IMAGENET)) == (24, 12, 7, 11, 11)
 
