@@ -105,7 +105,9 @@ def main() -> None:
         for name, (training, twin) in NETS.items():
             target = ship(name, training, twin)
             checks = say("verify", name, "--json")
-            write_json(RESULT.with_name(f"shipped-{name}.json"), say("evaluate", name, "--data", DATA, "--json"))
+            found = say("evaluate", name, "--data", DATA, "--json")
+            found["model"] = found["model"].removeprefix(f"{FOLDER}/")
+            write_json(RESULT.with_name(f"shipped-{name}.json"), found)
             about = load_model(target).about
             shipped[name] = {"bytes": target.stat().st_size, "float": figures_of(name), "recipe": RECIPE,
                              "origin": about["origin"], "temperature": about["temperature"],
