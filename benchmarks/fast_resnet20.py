@@ -12,12 +12,10 @@ package.  The runs are kept under RESNETKIT_HOME and go on where they were stopp
 from __future__ import annotations
 
 import json
-import shutil
 import statistics
 from pathlib import Path
 from typing import Any
 
-from resnetkit import checkpoint
 from resnetkit.cost import recipe_cost
 from resnetkit.home import write_json
 from resnetkit.metrics import wilson_interval
@@ -85,7 +83,7 @@ def main() -> None:
     runs = {epochs: [training_of(epochs, seed) for seed in SEEDS] for epochs in (length, SHIPPED_LENGTH)}
     train_all([run for each in runs.values() for run in each])
     for run in runs[length]:
-        shutil.copyfile(run.run / checkpoint.EVALUATION, RESULTS / f"fast-resnet20-seed{run.seed}.json")
+        write_json(RESULTS / f"fast-resnet20-seed{run.seed}.json", run.evaluation())
     lengths = {f"{epochs}": of_seeds(each) for epochs, each in runs.items()}
     seeds = lengths[f"{length}"] | {"goal": GOAL}
     rate = statistics.median(seeds["images_per_second_a_core"])

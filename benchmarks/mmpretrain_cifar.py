@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -53,3 +55,15 @@ def cifar_config(build: Callable[[], torch.nn.Module] | None) -> Any:
                                  "loss": {"type": "CrossEntropyLoss"}}}  # fmt: skip
     init_default_scope("mmpretrain")
     return config
+
+
+@contextmanager
+def ready_runner(config: Any, hook: Any) -> Iterator[Any]:
+    """Give mmpretrain's Runner with a hook that is called last, in a folder that goes with the block."""
+    from mmengine.runner import Runner
+
+    with tempfile.TemporaryDirectory() as folder:
+        config.work_dir = folder
+        runner = Runner.from_cfg(config)
+        runner.register_hook(hook, priority="LOWEST")
+        yield runner

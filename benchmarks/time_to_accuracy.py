@@ -25,7 +25,7 @@ from typing import Any
 
 import torch
 
-from mmpretrain_cifar import cifar_config
+from mmpretrain_cifar import cifar_config, ready_runner
 from plots import COLOURS, new_picture, save_picture
 from resnetkit.data.sources import load_dataset
 from resnetkit.home import write_json
@@ -95,10 +95,7 @@ def theirs(epochs: float, turn: Turn, short: bool) -> None:
             {"type": "LinearLR", "by_epoch": False, "begin": 0, "end": rise, "start_factor": 0.1},
             {"type": "LinearLR", "by_epoch": False, "begin": rise, "end": steps, "start_factor": 1.0, "end_factor": 0},
         ]
-    with tempfile.TemporaryDirectory() as folder:
-        config.work_dir = folder
-        runner = Runner.from_cfg(config)
-        runner.register_hook(Turns(), priority="LOWEST")
+    with ready_runner(config, Turns()) as runner:
         turn()
         runner.train()
         if short:

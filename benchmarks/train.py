@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from mmpretrain_cifar import cifar_config
+from mmpretrain_cifar import cifar_config, ready_runner
 from resnetkit.assemble import Training, assemble, build_optimizer
 from resnetkit.cost import recipe_cost
 from resnetkit.data.sources import load_dataset
@@ -136,10 +136,7 @@ def mmpretrain_runner(net: str, turn: Turn) -> None:
     config.train_dataloader.batch_size = BATCH
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
     config.train_cfg = {"by_epoch": True, "max_epochs": 200}
-    with tempfile.TemporaryDirectory() as folder:
-        config.work_dir = folder
-        runner = Runner.from_cfg(config)
-        runner.register_hook(Turns(), priority="LOWEST")
+    with ready_runner(config, Turns()) as runner:
         turn()
         runner.train()
 

@@ -71,9 +71,9 @@ class Training:
         return [found[step] for step in sorted(found)]
 
     def evaluation(self) -> dict[str, Any]:
-        """Return the figures of the test images."""
+        """Return the figures of the test images, with the command without its place."""
         found: dict[str, Any] = read_json(self.run / checkpoint.EVALUATION)
-        return found
+        return found | {"provenance": found["provenance"] | {"command": self.command()}}
 
     def commits(self) -> list[str]:
         """Return the commits that it was run on: more than one where it was stopped and went on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -17,6 +18,7 @@ from resnetkit.data.sources import kept_folder
 from resnetkit.errors import BadRequest
 from resnetkit.home import read_json, write_json
 from resnetkit.models.counting import Cost
+from resnetkit.statements import STATEMENTS
 from resnetkit.train import train
 from resnetkit.verify import verify_all
 from resnetkit.zoo import ZOO, ZooEntry
@@ -167,6 +169,43 @@ def test_a_results_file_with_a_figure_changed_fails(
     part[path[-1]] = value
     write_json(tmp_path / name, said)
     assert failed(verify.verify(str(tmp_path / name), Machine()))
+
+
+MADE: dict[str, tuple[dict[str, Any], tuple[str | int, ...], Any]] = {
+    "levers": (
+        {"levers": {"base": {"seeds": [0, 1], "top1": [0.5, 0.6], "gain": 0.0},
+                    "more": {"seeds": [1], "top1": [0.7], "gain": 0.7 - 0.6}}},
+        ("levers", "more", "gain"), 0.2,
+    ),
+    "seeds": (
+        {"seeds": {"correct": [92, 94], "images": 100, "top1": [0.92, 0.94], "mean": 0.93, "goal": 0.9125,
+                   "deviation": 0.02 / 2**0.5},
+         "cost_beside_the_paper": {"train_flops": [1, 4], "share": 0.25}},
+        ("seeds", "goal"), 0.94,
+    ),
+    "depth": (
+        {"depth": {name: {"final_train_error": error, "final_test_error": error} for name, error in
+                   {"plain-20": 0.25, "plain-56": 0.5, "ResNet-20": 0.25, "ResNet-56": 0.125}.items()},
+         "differences": {"plain-56 against plain-20, train": 0.25, "ResNet-56 against ResNet-20, test": -0.125}},
+        ("depth", "plain-56", "final_test_error"), 0.125,
+    ),
+    "time_to_accuracy": (
+        {"time_to_accuracy": {name: {"seconds": 600.0, "epochs": 2.0, "curve": [[300, 1.0, 0.9], [600, 2.0, top1]]}
+                              for name, top1 in {"resnetkit": 0.9, "mmpretrain": 0.8}.items()}, "seconds": 600.0},
+        ("time_to_accuracy", "mmpretrain", "seconds"), 500.0,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_what_a_benchmark_says_of_itself_is_derived_again(name: str) -> None:
+    said, path, value = copy.deepcopy(MADE[name])
+    assert STATEMENTS[name](said)
+    part: Any = said
+    for key in path[:-1]:
+        part = part[key]
+    part[path[-1]] = value
+    assert not STATEMENTS[name](said)
 
 
 @pytest.mark.parametrize("content", ["", "[]", '{"correct": 1, "confusion": []}', '{"rows": 3, "goal_with_two": 0.1}'])
