@@ -24,11 +24,11 @@ from resnetkit import load_dataset, load_model
 from resnetkit.data.spec import ArrayDataset
 from resnetkit.engines.of_torch import TorchEngine
 from resnetkit.evaluate import evaluate
-from resnetkit.home import write_json
+from resnetkit.home import read_json, write_json
 from resnetkit.load import LoadedModel
 from resnetkit.provenance import provenance
 from resnetkit.recipes import RECIPES
-from trainings import Training, train_all
+from trainings import Training, recorded
 
 RESULT = Path(__file__).parents[1] / "results" / "depth.json"
 SHORT = training_of(round(RECIPES[RECIPE].total_epochs or 0))
@@ -41,8 +41,8 @@ COLOUR_OF = dict(zip(("ResNet-56", "plain-56", "plain-20", "ResNet-20"), COLOURS
 IMAGES = 2_000  # of the test images, whose answers are measured
 
 
-def errors_of(training: Training, data: ArrayDataset) -> dict[str, Any]:
-    """Return a net's errors by epoch, of training images as they were seen and of test images, and at the end."""
+def figures_of(training: Training, data: ArrayDataset) -> dict[str, Any]:
+    """Return a net's errors by epoch, of training images as they were seen and of test images, and what it came to."""
     loaded = load_model(training.run)
     whole = evaluate(TorchEngine(loaded.model, loaded.preprocess), data.train)
     seen: dict[int, list[float]] = {}
@@ -58,11 +58,8 @@ def errors_of(training: Training, data: ArrayDataset) -> dict[str, Any]:
         "final_train_error": 1 - whole.top1,  # of the images as they are, none moved or mirrored
         "final_train_loss": whole.loss,
         "final_test_error": 1 - said["top1"],
+        "responses": responses_of(loaded, data),
         "params": sum(parameter.numel() for parameter in loaded.model.parameters()),
-        "weights_sha256": said["weights_sha256"],
-        "seconds": said["seconds"],
-        "command": training.command(),
-        "commits": training.commits(),
     }
 
 
@@ -114,24 +111,25 @@ def draw_responses(nets: dict[str, dict[str, Any]]) -> None:
 
 def main() -> None:
     """Train what is not trained yet, and draw it."""
-    train_all([NETS[name] for name in ("ResNet-56", "plain-56", "plain-20", "ResNet-20")])  # the longest first
     data = load_dataset("cifar10")
     assert isinstance(data, ArrayDataset)
-    nets = {name: errors_of(training, data) | {"responses": responses_of(load_model(training.run), data)}
-            for name, training in NETS.items()}  # fmt: skip
+    longest_first = [NETS[name] for name in ("ResNet-56", "plain-56", "plain-20", "ResNet-20")]
+    runs = recorded(RESULT, RECIPE, longest_first, lambda training: figures_of(training, data))
+    nets = {name: runs[training.folder] for name, training in NETS.items()}
+    shown = ("final_train_error", "final_train_loss", "final_test_error", "params")
+    ends = {name: {key: net[key] for key in shown} for name, net in nets.items()}
     said = {"command": "python benchmarks/depth.py"}
     differences = {
-        f"{kind}-56 against {kind}-20, {which}": nets[f"{kind}-56"][f"final_{which}_error"]
-        - nets[f"{kind}-20"][f"final_{which}_error"]
+        f"{kind}-56 against {kind}-20, {which}": ends[f"{kind}-56"][f"final_{which}_error"]
+        - ends[f"{kind}-20"][f"final_{which}_error"]
         for kind in ("plain", "ResNet")
         for which in ("train", "test")
     }
-    about = {"recipe": RECIPE, "data_sha256": data.sha256, "provenance": provenance() | said}
-    write_json(RESULT, {"depth": nets, "differences": differences} | about)
+    about = {"data_sha256": data.sha256, "provenance": provenance() | said}
+    write_json(RESULT, read_json(RESULT) | {"depth": ends, "differences": differences} | about)
     draw_errors(nets)
     draw_responses(nets)
-    shown = ("final_train_error", "final_train_loss", "final_test_error")
-    print(json.dumps({name: {key: net[key] for key in shown} for name, net in nets.items()}, indent=1))
+    print(json.dumps(ends, indent=1))
 
 
 if __name__ == "__main__":
