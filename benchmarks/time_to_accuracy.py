@@ -132,7 +132,7 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
     for colour, (name, side) in zip(COLOURS, found.items(), strict=True):
         seconds, _, top1 = zip(*side["curve"], strict=True)
         axis.plot([each / 60 for each in seconds], [100 * each for each in top1], "o-", ms=3, color=colour, label=name)
-    axis.set(xlabel="minutes of training", ylabel="top-1 of the test images, %", ylim=(40, 95))
+    axis.set(xlabel="minutes of training", ylabel="top-1 of the test images, %", ylim=(20, 95))
     axis.legend(frameon=False, loc="lower right")
     save_picture(figure, "time-to-accuracy.svg")
 

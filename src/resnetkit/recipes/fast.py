@@ -1,6 +1,7 @@
 """The paper's ResNet-20 for CIFAR-10 in 24 epochs, not 164; the net is unchanged.
 
 run: resnetkit train fast_resnet20
+expect: top-1 91.8 % +- 0.3 on the test images (results/fast-resnet20.json)
 """
 
 from resnetkit.recipe import Flip, Linear, Muon, Normalize, PadCrop, Recipe, View, Warmup
