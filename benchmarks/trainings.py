@@ -23,9 +23,11 @@ from resnetkit.home import home, read_json, write_json
 from resnetkit.provenance import cores_of_process
 from resnetkit.recipe_json import leaves, recipe_differences, recipe_to_json
 from resnetkit.recipes import RECIPES, load_recipe
+from resnetkit.ways import has_bfloat16
 
-# bfloat16 is faster on CPUs that have it (results/speed-auto.json); norms, weights and steps stay in float32
-MACHINE = {"threads": "1", "amp": '{"kind":"Amp","dtype":"bfloat16"}'}
+# Faster on CPUs that have it, and slower on others (results/speed-auto.json); norms, weights and steps stay in float32.
+BFLOAT16 = {"amp": '{"kind":"Amp","dtype":"bfloat16"}'}
+MACHINE = {"threads": "1", **(BFLOAT16 if has_bfloat16() else {})}
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,11 @@ class Training:
         }
 
 
+def without_precision(command: str) -> str:
+    """Return a command as it would be without bfloat16: what was trained, on whatever machine."""
+    return command.replace(" --set " + shlex.quote(f"amp={BFLOAT16['amp']}"), "")
+
+
 def train(training: Training) -> None:
     """Train, or go on; SystemExit with what the command said where it fails."""
     command = [*training.words(), "--out", str(training.run), "--auto-resume"]
@@ -112,13 +119,17 @@ def recorded(
 ) -> dict[str, Any]:
     """Return the `runs` of a results file, by folder; each training that it lacks is done and written as it ends.
 
-    SystemExit where what the file has was trained by another recipe or command.
+    SystemExit where what the file has was trained by another recipe or command; in bfloat16 or not, as its machine can.
     """
     base = recipe_to_json(RECIPES[recipe])
     said = read_json(path) if path.is_file() else {"recipe": base, "runs": {}}
     then, runs = dict(leaves(said["recipe"])), said["runs"]
     now = [(name, then.get(name, value), value) for name, value in leaves(base)]
-    now += [(each.folder, runs[each.folder]["command"], each.command()) for each in trainings if each.folder in runs]
+    now += [
+        (each.folder, *map(without_precision, (runs[each.folder]["command"], each.command())))
+        for each in trainings
+        if each.folder in runs
+    ]
     if others := [f"{name}: {before} then, {after} now" for name, before, after in now if before != after]:
         raise SystemExit("\n  ".join((f"{path.name} is of other trainings: remove it, or what is other", *others)))
     lock = Lock()
