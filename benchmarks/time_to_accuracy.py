@@ -3,10 +3,12 @@
 run: .venv-parity/bin/python benchmarks/time_to_accuracy.py      writes results/time-to-accuracy.json; 40 minutes
 needs: an idle machine, make parity (the peers' environment), CIFAR-10 (resnetkit data cifar10)
 
-ResNet-20 on all cores, each side a process that trains only in its turn, of 23 steps.  Whoever trained least is next,
+ResNet-20 on all cores, each side a process that trains only in its turn, of 17 steps.  Whoever trained least is next,
 so that all reach the same time together.  Evaluations of the 10,000 test images are each side's own, and not timed.
+Ours are as many epochs as fit by a trial before; when the first one ends, whatever the machine did meanwhile, the time
+is over for mmpretrain's: its short schedule follows the time, not steps.
 
-resnetkit           the recipe fast_resnet20, as many epochs as fit, in bfloat16
+resnetkit           the recipe fast_resnet20, as many epochs as fit, in bfloat16 where the CPU has it
 resnetkit, plain    the short recipe below, in float32: beside the fourth side only the Runner differs
 mmpretrain          its CIFAR-10 config as it comes: 200 epochs, of which the first ones fit
 mmpretrain, short   its Runner with the short recipe: SGD, Nesterov, rate 0.3 that rises for a fifth and falls to zero
@@ -16,11 +18,11 @@ mmpretrain, short   its Runner with the short recipe: SGD, Nesterov, rate 0.3 th
 from __future__ import annotations
 
 import json
-import statistics
 import sys
 import tempfile
 from importlib.metadata import version
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -33,26 +35,28 @@ from resnetkit.models import ResNet, find_architecture
 from resnetkit.provenance import provenance
 from resnetkit.recipes import load_recipe
 from resnetkit.train import train
+from resnetkit.ways import has_bfloat16
 from turns import Side, Turn
 
 RESULT = Path(__file__).parents[1] / "results" / "time-to-accuracy.json"
 SECONDS = 420.0  # of training, for each side
-TURN_STEPS, STEPS_PER_EPOCH, BATCH = 23, 391, 128  # 17 turns an epoch: evaluations come between two turns
-TRIAL_TURNS, WARM_UP = 8, 3  # turns that tell how many epochs fit
-RATE, DECAY, RISE = 0.3, 5e-4, 0.2  # of the short recipe
-SIDES = ("resnetkit", "resnetkit, plain", "mmpretrain", "mmpretrain, short")
-ENDLESS = "mmpretrain"  # whose schedule is longer than the time
+TURN_STEPS, STEPS_PER_EPOCH, BATCH = 17, 391, 128  # 23 turns an epoch: evaluations come between two turns
+TRIAL_TURNS, WARM_UP = 23, 5  # turns that tell how many epochs fit
+RATE, DECAY, RISE, START = 0.3, 5e-4, 0.2, 0.1  # of the short recipe: full rate, decay, warm-up and its first rate
+OURS = ("resnetkit", "resnetkit, plain")
+THEIRS = ("mmpretrain", "mmpretrain, short")
 PLAIN = [
     f'optim={{"kind":"Sgd","lr":{RATE},"nesterov":true,"weight_decay":{DECAY}}}',
     'augment=[{"kind":"PadCrop","padding":4},{"kind":"Flip"}]',
 ]
-BFLOAT16 = 'amp={"kind":"Amp","dtype":"bfloat16"}'
+BFLOAT16 = ['amp={"kind":"Amp","dtype":"bfloat16"}'] if has_bfloat16() else []
 
 
-def ours(epochs: float, turn: Turn, plain: bool) -> None:
+def ours(steps: int, turn: Turn, plain: bool) -> None:
     """Train by the command's own function."""
-    overrides = [f"total_epochs={epochs}", f"warmup.warmup_epochs={RISE * epochs}", f"log_every_steps={TURN_STEPS}",
-                 "eval_every_epochs=1", *(PLAIN if plain else [BFLOAT16])]  # fmt: skip
+    overrides = ["total_epochs=null", f"total_steps={steps}", f"log_every_steps={TURN_STEPS}",
+                 f"warmup.warmup_epochs={RISE * steps / STEPS_PER_EPOCH}", "eval_every_epochs=1",
+                 *(PLAIN if plain else BFLOAT16)]  # fmt: skip
 
     def listen(event: dict[str, Any]) -> None:
         if event["event"] == "train":
@@ -66,18 +70,38 @@ def ours(epochs: float, turn: Turn, plain: bool) -> None:
         turn.tell(ended=True)
 
 
-def theirs(epochs: float, turn: Turn, short: bool) -> None:
-    """Train by mmpretrain's Runner."""
+class Over(Exception):
+    """The time is over."""
+
+
+def theirs(turn: Turn, short: bool) -> None:
+    """Train by mmpretrain's Runner, until the turn says that all of the time is used."""
     from mmengine.hooks import Hook
     from mmengine.runner import Runner
 
+    def go_on(runner: Runner) -> None:
+        """Wait for the turn, and have the rate of the share of the time that is used by then."""
+        used = float(turn())
+        if used >= 1:
+            raise Over
+        if short:
+            factor = START + (1 - START) * used / RISE if used < RISE else (1 - used) / (1 - RISE)
+            for group in runner.optim_wrapper.optimizer.param_groups:
+                group["lr"] = RATE * factor
+
     class Turns(Hook):  # type: ignore[misc]
+        steps = 0
+
+        def before_train(self, runner: Runner) -> None:
+            go_on(runner)
+
         def after_train_iter(self, runner: Runner, batch_idx: int, *rest: object, **named: object) -> None:
-            if (runner.iter + 1) % TURN_STEPS == 0:
-                turn()
+            self.steps += 1
+            if self.steps % TURN_STEPS == 0:
+                go_on(runner)
 
         def after_val_epoch(self, runner: Runner, metrics: dict[str, float]) -> None:
-            turn.forget(top1=metrics["accuracy/top1"] / 100, epoch=runner.iter / STEPS_PER_EPOCH)
+            turn.forget(top1=metrics["accuracy/top1"] / 100, epoch=self.steps / STEPS_PER_EPOCH)
 
     config = cifar_config(lambda: ResNet(find_architecture("resnet20")))
     config.train_dataloader.batch_size = BATCH
@@ -85,41 +109,52 @@ def theirs(epochs: float, turn: Turn, short: bool) -> None:
     config.train_cfg = {"by_epoch": True, "max_epochs": 200, "val_interval": 1}
     config.randomness = {"seed": 0}
     if short:
-        steps = round(epochs * STEPS_PER_EPOCH)
-        rise = round(RISE * steps)
-        config.train_cfg = {"by_epoch": False, "max_iters": steps, "val_interval": STEPS_PER_EPOCH}
-        config.train_dataloader.sampler = {"type": "InfiniteSampler", "shuffle": True}
         config.optim_wrapper.optimizer = {"type": "SGD", "lr": RATE, "momentum": 0.9, "nesterov": True,
                                           "weight_decay": DECAY}  # fmt: skip
-        config.param_scheduler = [
-            {"type": "LinearLR", "by_epoch": False, "begin": 0, "end": rise, "start_factor": 0.1},
-            {"type": "LinearLR", "by_epoch": False, "begin": rise, "end": steps, "start_factor": 1.0, "end_factor": 0},
-        ]
+        config.param_scheduler = None
     with ready_runner(config, Turns()) as runner:
-        turn()
-        runner.train()
-        if short:
+        try:
+            runner.train()
+        except Over:
             runner.val_loop.run()  # of the last step, wherever it is
         turn.tell(ended=True)
 
 
-def measure(epochs: dict[str, float], turns: int | None) -> dict[str, dict[str, Any]]:
-    """Let each side train, its schedule being so many epochs long: for some turns, or until it ends or has its time."""
-    sides = {name: Side(__file__, name, str(epochs[name])) for name in SIDES}
-    found: dict[str, dict[str, Any]] = {name: {"seconds": 0.0, "turns": [], "curve": []} for name in SIDES}
-    going = set(SIDES)
+def trial() -> dict[str, int]:
+    """Return how many turns of ours fit."""
+    sides = {name: Side(__file__, name, f"{10 * STEPS_PER_EPOCH}") for name in OURS}
+    taken: dict[str, list[float]] = {name: [] for name in OURS}
+    try:
+        for _ in range(TRIAL_TURNS):
+            for name, side in sides.items():
+                taken[name].append(side.turn()["seconds"])
+    finally:
+        for each in sides.values():
+            each.end()
+    return {name: round(SECONDS / fmean(seconds[WARM_UP:])) for name, seconds in taken.items()}
+
+
+def measure(turns: dict[str, int]) -> dict[str, dict[str, Any]]:
+    """Let all sides train: ours for so many turns, mmpretrain's for the time that the first of ours takes."""
+    sides = {name: Side(__file__, name, str(TURN_STEPS * turns.get(name, 0))) for name in (*OURS, *THEIRS)}
+    found: dict[str, dict[str, Any]] = {name: {"seconds": 0.0, "turns": 0, "curve": []} for name in sides}
+    first, going = found[OURS[0]], list(sides)
+    time_of_all = SECONDS
     try:
         while going:
             name = min(going, key=lambda each: found[each]["seconds"])
-            side, told = found[name], sides[name].turn()
+            side = found[name]
+            half_a_turn = side["seconds"] / max(side["turns"], 1) / 2  # ends with the turn whose end is nearest
+            told = sides[name].turn(f"{(side['seconds'] + half_a_turn) / time_of_all}")
             if "top1" in told:
                 side["curve"].append([side["seconds"], told["epoch"], told["top1"]])
                 print(f"{name}: {side['seconds']:.0f} s, epoch {told['epoch']:.1f}: {told['top1']:.2%}", flush=True)
             side["seconds"] += told["seconds"]
-            side["turns"].append(told["seconds"])
-            over = len(side["turns"]) == turns if turns else name == ENDLESS and side["seconds"] >= SECONDS
-            if over or told.get("ended"):
-                going.discard(name)
+            side["turns"] += 1
+            if OURS[0] in going:  # how long it will take, at its rate so far
+                time_of_all = first["seconds"] * max(1, turns[OURS[0]] / first["turns"])
+            if told.get("ended"):
+                going.remove(name)
     finally:
         for each in sides.values():
             each.end()
@@ -138,17 +173,22 @@ def draw(found: dict[str, dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Find how many epochs fit, train, and draw it."""
-    trial = measure(dict.fromkeys(SIDES, 10.0), TRIAL_TURNS)
-    rates = {name: TURN_STEPS / statistics.median(side["turns"][WARM_UP:]) for name, side in trial.items()}
-    epochs = {name: round(SECONDS * rate / STEPS_PER_EPOCH, 2) for name, rate in rates.items()}
-    print(json.dumps({"steps a second": rates, "epochs that fit": epochs}), flush=True)
-    found = measure(epochs, None)
-    rows = {name: {"seconds": side["seconds"], "curve": side["curve"], "epochs": epochs[name]}
-            for name, side in found.items()}  # fmt: skip
+    """Find how much fits, train, and draw it."""
+    turns = trial()
+    print(json.dumps({"turns that fit": turns}), flush=True)
+    found = measure(turns)
+    rows = {
+        name: {
+            "seconds": side["seconds"],
+            "epochs": (turns[name] if name in turns else side["turns"] - 1) * TURN_STEPS / STEPS_PER_EPOCH,
+            "curve": side["curve"],
+        }
+        for name, side in found.items()
+    }
     peers = {name: version(name) for name in ("mmpretrain", "mmengine")}
     said = {"command": ".venv-parity/bin/python benchmarks/time_to_accuracy.py", "peers": peers}
-    about = {"seconds": SECONDS, "threads": torch.get_num_threads(), "seed": 0, "endless": ENDLESS,
+    about = {"seconds": found[OURS[0]]["seconds"], "threads": torch.get_num_threads(), "seed": 0,
+             "precision": "bfloat16" if BFLOAT16 else "float32",
              "data_sha256": load_dataset("cifar10").sha256, "provenance": provenance() | said}  # fmt: skip
     write_json(RESULT, {"time_to_accuracy": rows} | about)
     draw(found)
@@ -156,10 +196,10 @@ def main() -> None:
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        side, length = sys.argv[1], float(sys.argv[2])
-        if side.startswith("resnetkit"):
-            ours(length, Turn(), plain="plain" in side)
+        side, steps = sys.argv[1:]
+        if side in OURS:
+            ours(int(steps), Turn(), plain="plain" in side)
         else:
-            theirs(length, Turn(), short="short" in side)
+            theirs(Turn(), short="short" in side)
     else:
         main()

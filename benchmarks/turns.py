@@ -15,20 +15,22 @@ from typing import Any
 
 
 class Turn:
-    """A side's turns: called after each one's steps, it tells the time and waits for the next."""
+    """A side's turns: called after each one's steps, it tells the time, waits for the next and returns what is said."""
 
     def __init__(self) -> None:
         self.started: float | None = None
         self.facts: dict[str, Any] = {}  # more to tell, once
 
-    def __call__(self) -> None:
+    def __call__(self) -> str:
         if self.started is None:
             print("READY", flush=True)
         else:
             self.tell()
-        if not sys.stdin.readline():
+        said = sys.stdin.readline()
+        if not said:
             os._exit(0)
         self.started = time.perf_counter()
+        return said.strip()
 
     def tell(self, **more: Any) -> None:
         """Tell of a turn that is over."""
@@ -68,10 +70,10 @@ class Side:
                 return line.removeprefix(word)
         raise SystemExit(f"a side ended with exit code {self.process.wait()}: {self.name}")
 
-    def turn(self) -> dict[str, Any]:
-        """Let it work; returns its seconds and its peak memory."""
+    def turn(self, say: str = "") -> dict[str, Any]:
+        """Let it work, and say something to it; returns its seconds and its peak memory."""
         assert self.process.stdin
-        self.process.stdin.write("\n")
+        self.process.stdin.write(f"{say}\n")
         self.process.stdin.flush()
         return dict(json.loads(self.told("TURN ")))
 
