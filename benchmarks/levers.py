@@ -4,14 +4,15 @@ run: python benchmarks/levers.py [SEED ...]      writes results/levers.json; 3 t
 needs: CIFAR-10 (resnetkit data cifar10)
 
 Each run is a `resnetkit train` of the command line on one thread, as many at a time as there are cores; what is in the
-results file is not done again.  The test images decide nothing here: the table has only figures of the 5,000.  A
-difference is that of runs of equal seeds.
+results file is not done again.  The test images decide nothing here: the table has only figures of the 5,000.  A gain
+is the mean difference to the base's runs of equal seeds; its error follows from how runs of one lever differ by seed.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,16 @@ def row(lever: str, runs: dict[str, Any]) -> dict[str, Any]:
         "seeds": seeds,
         "top1": [own["top1"] for own in found],
         "gain": statistics.mean(gains),
-        "gain_error": statistics.stdev(gains) / len(gains) ** 0.5 if len(gains) > 1 else None,
         "loss_difference": statistics.mean(losses),
     }
+
+
+def seed_deviation(top1: Sequence[Sequence[float]]) -> float:
+    """Return the standard deviation of a run over seeds, pooled over levers; SystemExit where each has one seed."""
+    some = [statistics.variance(each) for each in top1 if len(each) > 1]
+    if not some:
+        raise SystemExit("one seed tells no noise: train another one")
+    return statistics.fmean(some) ** 0.5
 
 
 def main() -> None:
@@ -89,11 +97,18 @@ def main() -> None:
     chosen = [int(word) for word in sys.argv[1:]] or SEEDS
     runs = recorded(RESULT, RECIPE, [training_of(lever, seed) for seed in chosen for lever in LEVERS], figures)
     table = {lever: row(lever, runs) for lever in LEVERS}
-    about = {"base": BASE, "provenance": provenance() | {"command": "python benchmarks/levers.py"}}
+    deviation = seed_deviation([each["top1"] for each in table.values()])
+    for each in table.values():
+        each["gain_error"] = deviation * (2 / len(each["seeds"])) ** 0.5
+    about = {
+        "base": BASE,
+        "deviation": deviation,
+        "provenance": provenance() | {"command": "python benchmarks/levers.py"},
+    }
     write_json(RESULT, read_json(RESULT) | {"levers": table} | about)
     for lever, each in sorted(table.items(), key=lambda item: -item[1]["gain"]):
-        error = "" if each["gain_error"] is None else f" +- {100 * each['gain_error']:.2f}"
-        print(f"{lever:42} {100 * each['gain']:+.2f}{error}  loss {each['loss_difference']:+.4f}  {each['seeds']}")
+        gain, error = 100 * each["gain"], 100 * each["gain_error"]
+        print(f"{lever:42} {gain:+.2f} +- {error:.2f}  loss {each['loss_difference']:+.4f}  {each['seeds']}")
 
 
 if __name__ == "__main__":

@@ -173,8 +173,9 @@ def test_a_results_file_with_a_figure_changed_fails(
 
 MADE: dict[str, tuple[dict[str, Any], tuple[str | int, ...], Any]] = {
     "levers": (
-        {"levers": {"base": {"seeds": [0, 1], "top1": [0.5, 0.6], "gain": 0.0},
-                    "more": {"seeds": [1], "top1": [0.7], "gain": 0.7 - 0.6}}},
+        {"levers": {"base": {"seeds": [0, 1], "top1": [0.5, 0.6], "gain": 0.0, "gain_error": 0.005**0.5},
+                    "more": {"seeds": [1], "top1": [0.7], "gain": 0.7 - 0.6, "gain_error": 0.1}},
+         "deviation": 0.005**0.5},
         ("levers", "more", "gain"), 0.2,
     ),
     "seeds": (

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from statistics import fmean, median, stdev
+from statistics import fmean, median, stdev, variance
 from typing import Any
 
 FASTER = 0.97  # of the seconds before, at most, where a setting is kept
 LEAST_TIME = 0.9  # of another's, that counts as no less: rates of a machine vary
 MOST_DROP, LEAST_AGREEMENT = 0.005, 0.95  # of quantised nets, by the gate of `export`
-LAST_EPOCH = 1.0  # how long before its end a training may have been evaluated last, in epochs
 EXACT = 1e-9  # largest difference of what follows from numbers beside it
 
 
@@ -171,13 +170,21 @@ def engines_are_compared(said: Mapping[str, Any]) -> bool:
 
 
 def levers_compare(said: Mapping[str, Any]) -> bool:
-    """Say whether what each lever gained is the mean difference to the base's runs of the same seeds."""
+    """Say whether each lever's gain is the mean difference to the base's runs of the same seeds, and its error follows.
+
+    The error is that of a difference of two means, with the deviation over seeds pooled over all levers.
+    """
     base = dict(zip(said["levers"]["base"]["seeds"], said["levers"]["base"]["top1"], strict=True))
 
     def gain(row: Mapping[str, Any]) -> float:
         return fmean(top1 - base[seed] for seed, top1 in zip(row["seeds"], row["top1"], strict=True))
 
-    return all(abs(gain(row) - row["gain"]) <= EXACT for row in said["levers"].values())
+    deviation = fmean(variance(row["top1"]) for row in said["levers"].values() if len(row["top1"]) > 1) ** 0.5
+    return abs(deviation - said["deviation"]) <= EXACT and all(
+        abs(gain(row) - row["gain"]) <= EXACT
+        and abs(deviation * (2 / len(row["top1"])) ** 0.5 - row["gain_error"]) <= EXACT
+        for row in said["levers"].values()
+    )
 
 
 def seeds_reach(said: Mapping[str, Any]) -> bool:
@@ -212,7 +219,7 @@ def ours_is_ahead(said: Mapping[str, Any]) -> bool:
     sides = said["time_to_accuracy"]
     last = {name: side["curve"][-1] for name, side in sides.items()}
     as_long = all(abs(side["seconds"] / said["seconds"] - 1) <= 1 - FASTER for side in sides.values())
-    to_the_end = all(abs(last[name][1] - side["epochs"]) <= LAST_EPOCH for name, side in sides.items())
+    to_the_end = all(abs(last[name][1] - side["epochs"]) <= EXACT for name, side in sides.items())
     return as_long and to_the_end and max(last, key=lambda name: float(last[name][2])) == "resnetkit"
 
 
