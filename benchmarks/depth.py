@@ -3,7 +3,7 @@
 run: python benchmarks/depth.py      writes results/depth.json and two pictures below docs/pictures; about three hours
 needs: CIFAR-10 (resnetkit data cifar10); bfloat16 in the CPU, or patience; matplotlib
 
-plain-20, plain-56, ResNet-20 and ResNet-56 by the recipe fast_resnet20, whose ResNet-20 is that of fast_resnet20.py.
+plain-20, plain-56, ResNet-20 and ResNet-56 by the recipe fast_resnet20.
 The pictures are after figures 6 and 7 of He et al.: errors while training, and how large the answers of the layers are.
 """
 

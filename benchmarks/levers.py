@@ -10,6 +10,7 @@ is the mean difference to the base's runs of equal seeds; its error follows from
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 from collections.abc import Sequence
@@ -89,11 +90,13 @@ def seed_deviation(top1: Sequence[Sequence[float]]) -> float:
     some = [statistics.variance(each) for each in top1 if len(each) > 1]
     if not some:
         raise SystemExit("one seed tells no noise: train another one")
-    return statistics.fmean(some) ** 0.5
+    return math.sqrt(statistics.fmean(some))
 
 
 def main() -> None:
     """Train what is not trained yet, and write the table."""
+    if unknown := set(sys.argv[1:]) - set(map(str, SEEDS)):
+        raise SystemExit(f"seeds {', '.join(sorted(unknown))}: expected some of {SEEDS}")
     chosen = [int(word) for word in sys.argv[1:]] or SEEDS
     runs = recorded(RESULT, RECIPE, [training_of(lever, seed) for seed in chosen for lever in LEVERS], figures)
     table = {lever: row(lever, runs) for lever in LEVERS}

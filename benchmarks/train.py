@@ -66,10 +66,14 @@ def recipe_of(net: str) -> Any:
 
 def loop(net: str, turn: Turn) -> None:
     """Train by the product's own loop."""
+
+    def listen(event: dict[str, Any]) -> None:
+        if event["event"] == "train":
+            turn()
+
     with tempfile.TemporaryDirectory() as folder:
         turn()
-        train(recipe_of(net), load_dataset("cifar10"), Path(folder) / "run",
-              on_event=lambda event: turn() if event["event"] == "train" else None)  # fmt: skip
+        train(recipe_of(net), load_dataset("cifar10"), Path(folder) / "run", on_event=listen)
 
 
 def batches_of(training: Training, net: str) -> list[tuple[torch.Tensor, torch.Tensor]]:

@@ -126,7 +126,7 @@ def recorded(
     then, runs = dict(leaves(said["recipe"])), said["runs"]
     now = [(name, then.get(name, value), value) for name, value in leaves(base)]
     now += [
-        (each.folder, *map(without_precision, (runs[each.folder]["command"], each.command())))
+        (each.folder, without_precision(runs[each.folder]["command"]), without_precision(each.command()))
         for each in trainings
         if each.folder in runs
     ]

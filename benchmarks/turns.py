@@ -9,7 +9,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +58,10 @@ class Side:
 
     def __init__(self, script: str, *words: str) -> None:
         self.name = " ".join(words)
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - for as long as the process
         self.process = subprocess.Popen(
             [sys.executable, script, *words],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, start_new_session=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, start_new_session=True,
         )  # fmt: skip
         self.told("READY")  # what it imports and builds is not to run beside another's turn
 
@@ -68,7 +71,9 @@ class Side:
         for line in self.process.stdout:
             if line.startswith(word):
                 return line.removeprefix(word)
-        raise SystemExit(f"a side ended with exit code {self.process.wait()}: {self.name}")
+        code = self.process.wait()
+        self.errors.seek(0)
+        raise SystemExit(f"{self.errors.read()[-2000:]}\na side ended with exit code {code}: {self.name}")
 
     def turn(self, say: str = "") -> dict[str, Any]:
         """Let it work, and say something to it; returns its seconds and its peak memory."""
@@ -79,5 +84,6 @@ class Side:
 
     def end(self) -> None:
         """End it and its workers."""
-        os.killpg(self.process.pid, signal.SIGKILL)
+        with suppress(ProcessLookupError):  # it has ended
+            os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

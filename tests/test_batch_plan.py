@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from resnetkit.batch_plan import BatchPlan, fit
 from resnetkit.errors import BadRequest
-from resnetkit.recipe import Recipe, RepeatedAugmentation
+from resnetkit.recipe import Muon, Recipe, RepeatedAugmentation
 from resnetkit.recipe_checks import contradictions
 from resnetkit.recipes import RECIPES
 
@@ -61,6 +61,20 @@ def test_the_rate_follows_another_batch_by_the_rule_of_its_optimizer() -> None:
     assert "learning rate 0.101953 instead of 0.1: in proportion to the batch, SGD (arXiv 1706.02677)" in sgd.reasons
     square_root = "in proportion to the square root of the batch, LAMB (arXiv 1904.00962)"
     assert f"learning rate 0.00500488 instead of 0.005: {square_root}" in lamb.reasons
+
+
+def test_both_rates_of_muon_follow_another_batch() -> None:
+    recipe = RECIPES["fast_resnet20"]
+    assert isinstance(recipe.optim, Muon)
+    plan = fit(recipe, 3)
+    assert plan.recipe.batch_size == 129 and isinstance(plan.recipe.optim, Muon)
+    assert plan.recipe.optim.lr == pytest.approx(recipe.optim.lr * 129 / 128)
+    assert plan.recipe.optim.sgd_lr == pytest.approx(recipe.optim.sgd_lr * 129 / 128)
+    (said,) = [reason for reason in plan.reasons if reason.startswith("learning rate")]
+    assert said == (
+        "learning rate 0.0302344 instead of 0.03: in proportion to the batch as SGD's, 0.302344 instead of 0.3 "
+        "(arXiv 1706.02677); no rule of Muon is known"
+    )
 
 
 def test_statistics_of_synchronised_norms_are_those_of_all_devices() -> None:

@@ -120,6 +120,15 @@ def test_tensorboard_and_seed(tmp_path: Path) -> None:
     assert checkpoint.run_recipe(tmp_path / "run").seed == 3
 
 
+def test_a_warm_up_that_lasts_until_the_end_is_told(tmp_path: Path) -> None:
+    few = ("total_epochs=null", "total_steps=3")
+    done = resnetkit("train", "tiny", "--out", str(tmp_path / "run"), "--set", *few)
+    assert done.returncode == 0, done.stderr
+    assert "warning: the warm-up has 3 steps and the training 3: the rate is never full" in done.stderr
+    done = resnetkit("train", "tiny", "--out", str(tmp_path / "other"), "--set", *few, "warmup.warmup_steps=2")
+    assert done.returncode == 0 and "warm-up" not in done.stderr
+
+
 def test_a_loss_that_is_not_finite_exits_with_1(tmp_path: Path) -> None:
     done = resnetkit("train", "tiny", "--out", str(tmp_path / "run"), "--set", "optim.lr=1e30", "warmup=null")
     assert done.returncode == 1

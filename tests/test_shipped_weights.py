@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ from resnetkit.classifier import open_classifier
 from resnetkit.cli import main
 from resnetkit.data.sources import kept_folder
 from resnetkit.data.spec import DATASETS
-from resnetkit.home import read_json
+from resnetkit.home import file_sha256, read_json
 from resnetkit.models import find_architecture
-from resnetkit.recipes import RECIPES
+from resnetkit.recipes import RECIPES, load_recipe
 from resnetkit.shipped_weights import SHIPPED
 from resnetkit.verify import verify
 from resnetkit.zoo import ZOO
@@ -47,7 +49,21 @@ def test_each_says_what_it_is(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SHIPPED)
+def test_its_commands_are_those_of_its_training(name: str) -> None:
+    about: dict[str, Any] = load_model(name).about
+    words = shlex.split(about["origin"]["command"])
+    overrides = [word for before, word in pairwise(words) if before == "--set"]
+    assert load_recipe(words[2], overrides).total_epochs == about["origin"]["epochs"]
+    assert shlex.split(about["temperature"]["command"]) == [
+        *words,
+        "--set",
+        f"val_images={about['temperature']['images']}",
+    ]
+
+
+@pytest.mark.parametrize("name", SHIPPED)
 def test_they_are_what_the_results_are_of(name: str) -> None:
+    assert read_json(RESULTS / f"shipped-{name}.json")["weights_sha256"] == file_sha256(SHIPPED[name])
     said, about = read_json(RESULTS / "shipped.json")["shipped"][name], load_model(name).about
     assert said["float"]["top1"] == about["metrics"]["cifar10 test"]["top1"]
     assert said["float"]["ece"] == about["metrics"]["cifar10 test"]["ece"]

@@ -21,6 +21,16 @@ def training_of(recipe: Recipe) -> Training:
     return assemble(recipe, DATASET, torch.device("cpu"))
 
 
+def test_what_an_optimizer_remembers_goes_where_the_state_has_none() -> None:
+    training = training_of(RECIPE)
+    tensors = {name: value.clone() for name, value in training_tensors(training).items()}
+    facts = json.loads(json.dumps(training_facts(training)))
+    train_step(training, training.feed.batches.at(0), 0)
+    assert set(training_tensors(training)) > set(tensors)
+    restore(training, tensors, facts)
+    assert set(training_tensors(training)) == set(tensors)
+
+
 def test_a_restored_training_is_the_same() -> None:
     recipe = replace(RECIPE, amp=Amp(), optim=Lamb(0.01, weight_decay=0.02, decay_norms_and_biases=False))
     training = training_of(recipe)

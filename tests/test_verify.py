@@ -150,6 +150,8 @@ CHANGES: list[tuple[str, tuple[str | int, ...], Any]] = [
     ("own-layouts.json", ("runs", 0, "exit_code"), 1),
     ("shipped.json", ("shipped", "resnet20", "int8, onnx", "correct"), 9000),
     ("shipped.json", ("shipped", "resnet20", "failed"), ["top1"]),
+    ("shipped.json", ("shipped", "resnet20", "float", "correct"), 9000),
+    ("shipped.json", ("shipped", "resnet20", "int8, openvino", "checks"), 0),
     ("decoding.json", ("equal_bytes",), False),
     ("real-weights.json", ("equal_after_every_step",), False),
 ]
@@ -171,24 +173,29 @@ def test_a_results_file_with_a_figure_changed_fails(
     assert failed(verify.verify(str(tmp_path / name), Machine()))
 
 
+ERRORS = {
+    name: {"final_train_error": error, "final_test_error": error}
+    for name, error in {"plain-20": 0.25, "plain-56": 0.5, "ResNet-20": 0.25, "ResNet-56": 0.125}.items()
+}
 MADE: dict[str, tuple[dict[str, Any], tuple[str | int, ...], Any]] = {
     "levers": (
         {"levers": {"base": {"seeds": [0, 1], "top1": [0.5, 0.6], "gain": 0.0, "gain_error": 0.005**0.5},
                     "more": {"seeds": [1], "top1": [0.7], "gain": 0.7 - 0.6, "gain_error": 0.1}},
-         "deviation": 0.005**0.5},
+         "deviation": 0.005**0.5, "runs": {"a": {"top1": 0.6}, "b": {"top1": 0.5}, "c": {"top1": 0.7}}},
         ("levers", "more", "gain"), 0.2,
     ),
     "seeds": (
         {"seeds": {"correct": [92, 94], "images": 100, "top1": [0.92, 0.94], "mean": 0.93, "goal": 0.9125,
                    "deviation": 0.02 / 2**0.5},
-         "cost_beside_the_paper": {"train_flops": [1, 4], "share": 0.25}},
+         "cost_beside_the_paper": {"train_flops": [1, 4], "share": 0.25},
+         "runs": {"a": {"correct": 94}, "b": {"correct": 92}, "held out": {"top1": 0.5}}},
         ("seeds", "goal"), 0.94,
     ),
     "depth": (
-        {"depth": {name: {"final_train_error": error, "final_test_error": error} for name, error in
-                   {"plain-20": 0.25, "plain-56": 0.5, "ResNet-20": 0.25, "ResNet-56": 0.125}.items()},
-         "differences": {"plain-56 against plain-20, train": 0.25, "ResNet-56 against ResNet-20, test": -0.125}},
-        ("depth", "plain-56", "final_test_error"), 0.125,
+        {"depth": ERRORS, "runs": {name.lower(): error for name, error in ERRORS.items()},
+         "differences": {f"{kind}-56 against {kind}-20, {which}": value for which in ("train", "test")
+                         for kind, value in (("plain", 0.25), ("ResNet", -0.125))}},
+        ("differences", "plain-56 against plain-20, train"), 0.125,
     ),
     "time_to_accuracy": (
         {"time_to_accuracy": {name: {"seconds": 600.0, "epochs": 2.0, "curve": [[300, 1.0, 0.9], [600, 2.0, top1]]}

@@ -29,7 +29,7 @@ from resnetkit.models.batchnorm import synchronise_batchnorm, unfold
 from resnetkit.models.whitening import whiten
 from resnetkit.optim import build_lamb, build_muon, build_sgd
 from resnetkit.processes import ALONE, Processes
-from resnetkit.recipe import CrossEntropy, Lamb, Muon, Plateau, Recipe, StepDecay, total_steps_of
+from resnetkit.recipe import CrossEntropy, Lamb, Muon, Plateau, Recipe, StepDecay, total_steps_of, warmup_steps_of
 from resnetkit.recipe import Linear as LinearDecay
 from resnetkit.together import Together
 
@@ -228,7 +228,7 @@ def build_schedule(recipe: Recipe, steps_per_epoch: int, total_steps: int) -> Ca
     warmup, decay = recipe.warmup, recipe.schedule
     warmup_steps = 0
     if warmup:
-        warmup_steps = warmup.warmup_steps or round(warmup.warmup_epochs * steps_per_epoch)
+        warmup_steps = warmup_steps_of(warmup, steps_per_epoch)
 
     def warmup_factor(step: int) -> float:
         if not warmup:

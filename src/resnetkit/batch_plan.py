@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, replace
 
 from resnetkit.errors import BadRequest
-from resnetkit.recipe import Lamb, Recipe, StepDecay
+from resnetkit.recipe import Lamb, Muon, Recipe, Sgd, StepDecay
 
 # A batch off by a factor of 2 counts as much as BatchNorm's statistics off by a factor of 2**4: the rate of learning
 # is corrected for another batch by a rule of thumb only, and the page's own rows differ in their statistics.
@@ -79,12 +79,17 @@ def statistics_there(recipe: Recipe, devices: int, microbatch: int) -> int:
 def with_batch(recipe: Recipe, batch_size: int, microbatch_size: int) -> Recipe:
     """Return the recipe with another batch, and the learning rate for it."""
     factor = lr_factor(recipe, batch_size)
-    optim = replace(recipe.optim, lr=recipe.optim.lr * factor)
+    optim: Sgd | Muon | Lamb = replace(recipe.optim, lr=recipe.optim.lr * factor)
+    if isinstance(optim, Muon):
+        optim = replace(optim, sgd_lr=optim.sgd_lr * factor)
     return replace(recipe, batch_size=batch_size, microbatch_size=microbatch_size, optim=optim)
 
 
 def lr_factor(recipe: Recipe, batch_size: int) -> float:
-    """Scale the rate in proportion for SGD (arXiv 1706.02677), by the square root for LAMB (arXiv 1904.00962)."""
+    """Scale the rate in proportion for SGD (arXiv 1706.02677), by the square root for LAMB (arXiv 1904.00962).
+
+    For Muon no rule is published; its rates follow SGD's.
+    """
     ratio = batch_size / recipe.batch_size
     return math.sqrt(ratio) if isinstance(recipe.optim, Lamb) else ratio
 
@@ -111,8 +116,13 @@ def reasons(recipe: Recipe, plan: BatchPlan, max_microbatch: int | None) -> tupl
 
 def lr_reason(recipe: Recipe, there: Recipe) -> str:
     """Say how the learning rate was changed for another batch."""
-    lamb = isinstance(recipe.optim, Lamb)
-    rule = "the square root of the batch, LAMB (arXiv 1904.00962)" if lamb else "the batch, SGD (arXiv 1706.02677)"
+    match recipe.optim, there.optim:
+        case Lamb(), _:
+            rule = "the square root of the batch, LAMB (arXiv 1904.00962)"
+        case Muon(sgd_lr=before), Muon(sgd_lr=after):
+            rule = f"the batch as SGD's, {after:.6g} instead of {before:g} (arXiv 1706.02677); no rule of Muon is known"
+        case _:
+            rule = "the batch, SGD (arXiv 1706.02677)"
     return f"learning rate {there.optim.lr:.6g} instead of {recipe.optim.lr:g}: in proportion to {rule}"
 
 

@@ -99,6 +99,11 @@ def read_events(run: Path) -> list[dict[str, Any]]:
         raise DamagedFile(f"{path} has a line that is not JSON", f"{error}") from error
 
 
+def last_commit(run: Path) -> str | None:
+    """Return the commit that a run started on, or went on last; what is checked out while it runs is not its code."""
+    return next((event["commit"] for event in reversed(read_events(run)) if "commit" in event), None)
+
+
 def drop_redone_events(run: Path, step: int) -> None:
     """Take out the events of what a run resumed after `step` steps does again.
 

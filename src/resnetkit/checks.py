@@ -18,6 +18,7 @@ from resnetkit.errors import ResnetkitError
 from resnetkit.evaluate import evaluate
 from resnetkit.home import file_sha256
 from resnetkit.load import LoadedModel
+from resnetkit.shipped_weights import FOLDER
 from resnetkit.statements import EXACT
 from resnetkit.ways import WAYS
 
@@ -78,8 +79,9 @@ class Machine:
             return "; ".join((error.what, *error.details))
 
     def find_weights(self, sha256: str) -> Path | None:
-        """Return the file of this SHA-256."""
-        return hashes_in(self.weights).get(sha256) if self.weights else None
+        """Return the file of this SHA-256, of the weights at hand or of those that come with the package."""
+        here = hashes_in(self.weights) if self.weights else {}
+        return here.get(sha256) or hashes_in(FOLDER).get(sha256)
 
 
 @cache

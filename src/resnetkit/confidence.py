@@ -25,7 +25,12 @@ def softmax(logits: NDArray[np.floating[Any]], temperature: float = 1.0) -> NDAr
 
 
 def calibration_error(confidences: NDArray[np.float32], right: NDArray[np.bool_]) -> float:
-    """Return the expected calibration error, a fraction: |accuracy - mean confidence| of each bin, by its images."""
+    """Return the expected calibration error, a fraction: |accuracy - mean confidence| of each bin, by its images.
+
+    nan where a confidence is.
+    """
+    if np.isnan(confidences).any():
+        return math.nan
     bins = np.clip(np.ceil(confidences * BINS).astype(np.int64) - 1, 0, BINS - 1)
     gaps = np.bincount(bins, right - confidences.astype(np.float64), BINS)
     return float(np.abs(gaps).sum() / len(confidences))
@@ -70,7 +75,7 @@ def temperature_of(about: Mapping[str, Any]) -> float:
     said = about.get("temperature")
     if said is None:
         return 1.0
-    value = said.get("value") if isinstance(said, dict) else said
+    value = said.get("value") if isinstance(said, dict) else None
     if not isinstance(value, int | float) or isinstance(value, bool) or not COLDEST <= value <= HOTTEST:
         raise ValueError(f"temperature {said!r:.100}")
     return float(value)

@@ -370,3 +370,8 @@ class Recipe:
 def total_steps_of(recipe: Recipe, steps_per_epoch: int) -> int:
     """Return how many steps the recipe takes on data of this many steps an epoch."""
     return recipe.total_steps or round((recipe.total_epochs or 0) * steps_per_epoch)
+
+
+def warmup_steps_of(warmup: Warmup, steps_per_epoch: int) -> int:
+    """Return how many steps a warm-up takes on data of this many steps an epoch."""
+    return warmup.warmup_steps or round(warmup.warmup_epochs * steps_per_epoch)

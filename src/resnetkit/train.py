@@ -342,7 +342,7 @@ def keep_outcome(
         "weights_sha256": sha256,
         "seconds": journal.seconds(),
         "mistakes": outcome.mistakes(SHOWN_MISTAKES),
-        "provenance": provenance(),
+        "provenance": provenance() | {"commit": checkpoint.last_commit(journal.run)},
     }
     write_json(journal.run / checkpoint.EVALUATION, outcome.to_json(dataset.class_names) | facts)
     return sha256

@@ -57,6 +57,7 @@ def restore(training: Training, tensors: dict[str, Tensor], facts: dict[str, Any
 def restore_optimizer(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> None:
     """Put back the optimizer's tensors, named `<index of the parameter>.<name>`."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    optimizer.state.clear()  # a return to the first step finds momentum here that was not there then
     for name, tensor in tensors.items():
         index, _, key = name.partition(".")
         parameter = parameters[int(index)]

@@ -276,6 +276,18 @@ class Slow:
         raise AssertionError
 
 
+def test_confidences_are_those_at_the_temperature(model: Classifier) -> None:
+    cold, warm = (replace(model, engine=Slow(temperature=value)) for value in (100.0, 400.0))  # logits are bytes
+    found = []
+    for one in (cold, warm):
+        with served(one) as client:
+            chances = client.post("/v1/predict", content=png()).json()["predictions"][0]["classes"]
+            found.append({chance["name"]: chance["prob"] for chance in chances})
+    ratios = [{name: np.log(each[name] / each[NAMES[0]]) for name in NAMES} for each in found]
+    assert max(abs(value) for value in ratios[0].values()) > 0.1
+    assert ratios[1] == pytest.approx({name: value / 4 for name, value in ratios[0].items()}, rel=1e-3)
+
+
 def at_once(calls: list[Callable[[], Any]]) -> list[Any]:
     found: list[Any] = [None] * len(calls)
 

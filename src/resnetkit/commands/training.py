@@ -25,7 +25,7 @@ from resnetkit.journal import warn
 from resnetkit.printing import OUT, print_run
 from resnetkit.processes import Processes, choose_device, joined, local_device
 from resnetkit.progress import duration
-from resnetkit.recipe import Recipe
+from resnetkit.recipe import Recipe, warmup_steps_of
 from resnetkit.recipe_json import read_recipe, recipe_differences, recipe_to_json
 from resnetkit.recipes import load_recipe
 from resnetkit.report import write_report
@@ -93,10 +93,10 @@ def train_chosen(
         OUT.print(f"{processes.size} processes, {torch.get_num_threads()} threads each")
     for note in chosen.notes:
         OUT.print(note)
-    warnings = (*(dataset.notes if isinstance(dataset, PhotoDataset) else ()), *chosen.warnings)
-    for warning in warnings if processes.is_first else ():
-        warn(warning)
     cost = recipe_cost(recipe, len(dataset.train), len(dataset.class_names))
+    of_data = dataset.notes if isinstance(dataset, PhotoDataset) else ()
+    for warning in (*of_data, *chosen.warnings, *never_full(recipe, cost)) if processes.is_first else ():
+        warn(warning)
     for line in cost.lines():
         OUT.print(line)
     told: dict[str, Any] = {}
@@ -160,6 +160,15 @@ def choose_run(
     plan = fit(chosen, devices=processes, max_microbatch=max_microbatch)
     start = (f"starts from {chosen.init_from}: every tensor but the head, fc, which is new",) * bool(chosen.init_from)
     return Chosen(plan.recipe, run, False, (*start, *plan.reasons), plan.warnings)
+
+
+def never_full(recipe: Recipe, cost: RecipeCost) -> tuple[str, ...]:
+    """Return a warning where the warm-up lasts until the end."""
+    steps = warmup_steps_of(recipe.warmup, cost.steps_per_epoch) if recipe.warmup else 0
+    if steps < cost.steps:
+        return ()
+    return (f"the warm-up has {steps:,} steps and the training {cost.steps:,}: the rate is never full; "
+            "next: --set a shorter warmup.warmup_epochs or warmup.warmup_steps",)  # fmt: skip
 
 
 def fastest(recipe: Recipe, cost: RecipeCost, where: torch.device, processes: Processes, speed: str) -> dict[str, Any]:
