@@ -42,7 +42,7 @@ LEVERS: dict[str, dict[str, str]] = {
     "biases of norms 8 times as fast": {"optim.norm_bias_lr_factor": "8"},
     "stem starts whitening": {"whiten_stem": "true"},
     "24, 28, 32 pixels, in as much arithmetic": {
-        "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"SmallerAtFirst","sizes":[24,28],'
+        "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"ProgressiveCrop","sizes":[24,28],'
         '"until_epochs":[2,3]},{"kind":"Flip","alternating":true}]',
         "total_epochs": "4.1",
         "warmup.warmup_epochs": "0.82",

@@ -9,7 +9,7 @@ import pytest
 from resnetkit.cost import RecipeCost, recipe_cost
 from resnetkit.errors import BadRequest
 from resnetkit.models import MODELS
-from resnetkit.recipe import Recipe
+from resnetkit.recipe import ProgressiveCrop, Recipe
 from resnetkit.recipes import RECIPES
 
 RSB = "resnet50_8xb256-rsb-{}_in1k"
@@ -82,6 +82,20 @@ def test_arithmetic_at_the_size_of_training_and_of_evaluation() -> None:
     cub = recipe_cost(RECIPES["resnet50_8xb8_cub"])
     assert (cub.params, cub.eval_macs) == (23_917_832, cub.macs)
     assert round(cub.macs / 1e9, 5) == 16.34895
+
+
+def test_smaller_images_cost_what_they_cost() -> None:
+    recipe = RECIPES["fast_resnet20"]
+    whole = recipe_cost(recipe)
+    crop = ProgressiveCrop(sizes=(16, 24), until_epochs=(2, 5))
+    cost = recipe_cost(replace(recipe, augment=(crop,)))
+    small, middle = (recipe_cost(replace(recipe, image_size=size)).macs for size in (16, 24))
+    assert small * 4 == pytest.approx(whole.macs, rel=1e-3)
+    assert cost.train_flops == 6 * 50_000 * (2 * small + 3 * middle + (24 - 5) * whole.macs)
+    assert (cost.macs, cost.samples) == (whole.macs, whole.samples)
+    assert "of 32 x 32, smaller ones until epoch 5" in cost.lines()[1] and "smaller" not in whole.lines()[1]
+    short = recipe_cost(replace(recipe, augment=(crop,), total_epochs=None, total_steps=10))
+    assert short.train_flops == 6 * 1280 * small
 
 
 def test_in_words() -> None:

@@ -29,7 +29,7 @@ from resnetkit.recipes import RECIPES
 
 QUICKSTART = RECIPES["quickstart"]
 AUGMENTATIONS = (
-    "PadCrop, SmallerAtFirst, Flip, RandomResizedCrop, Resize, ScaleJitter, RandomCrop, PcaLighting, RandAugment, "
+    "PadCrop, ProgressiveCrop, Flip, RandomResizedCrop, Resize, ScaleJitter, RandomCrop, PcaLighting, RandAugment, "
     "TrivialAugment, ColorJitter, RandomErasing"
 )
 
@@ -367,6 +367,23 @@ def test_problems_of_overrides_and_of_fields_come_together() -> None:
         (
             'augment=[{"kind":"Resize","size":31,"family":"pillow-bilinear"},{"kind":"RandomCrop"}]',
             "augment.1: expected a Resize or ScaleJitter to at least image_size 32 before RandomCrop, got 31",
+        ),
+        (
+            'augment=[{"kind":"ProgressiveCrop","sizes":[33],"until_epochs":[1]}]',
+            "augment.0.sizes: expected at most image_size 32, got 33",
+        ),
+        (
+            'augment=[{"kind":"ProgressiveCrop","sizes":[16,24],"until_epochs":[2,1]}]',
+            "augment.0.sizes: expected sizes and rising until_epochs, as many, above 0, got (16, 24) and (2, 1)",
+        ),
+        (
+            'augment=[{"kind":"ProgressiveCrop","sizes":[16],"until_epochs":[1]}] '
+            'preprocess={"kind":"SubtractMeanImage"}',
+            "augment.0: expected Normalize beside ProgressiveCrop: a mean image has one size",
+        ),
+        (
+            'augment=[{"kind":"TrivialAugment"},{"kind":"ProgressiveCrop","sizes":[16],"until_epochs":[1]}]',
+            "augment.1: expected no ProgressiveCrop beside those of single images",
         ),
         (
             'augment=[{"kind":"Resize","size":64,"family":"pillow-bilinear"}]',

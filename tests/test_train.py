@@ -36,6 +36,7 @@ from resnetkit.recipe import (
     Muon,
     PadCrop,
     Plateau,
+    ProgressiveCrop,
     RandAugment,
     RandomResizedCrop,
     Recipe,
@@ -306,6 +307,18 @@ def test_recipes_reach_the_loop() -> None:
     bare = assemble(replace(RECIPE, augment=(), average_weights=None, val_images=0), DATASET, CPU)
     assert augmentations(bare.recipe) == [] and bare.ema is None and bare.kept_model is bare.model
     assert bare.feed.heldout_name == "test" and len(bare.feed.heldout) == 30
+
+
+def test_images_that_are_smaller_at_first_resume_exactly(tmp_path: Path) -> None:
+    recipe = replace(RECIPE, augment=(PadCrop(2), ProgressiveCrop((8, 12), (1, 2)), Flip()))
+    train(recipe, DATASET, tmp_path / "whole")
+    for stop in (5, 7, 10):
+        run = tmp_path / f"{stop}"
+        train(recipe, DATASET, run, max_steps=stop)
+        train(recipe, DATASET, run, resume=True)
+        assert weights_sha256(run) == weights_sha256(tmp_path / "whole")
+    train(RECIPE, DATASET, tmp_path / "large")
+    assert weights_sha256(tmp_path / "large") != weights_sha256(tmp_path / "whole")
 
 
 def test_refusals_come_before_anything_is_started(reference: Path, tmp_path: Path) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from resnetkit.data.sampler import repeated_length
 from resnetkit.data.spec import OFFICIAL_SIZES
 from resnetkit.errors import BadRequest
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.models.counting import count
-from resnetkit.recipe import Recipe, total_steps_of
+from resnetkit.recipe import ProgressiveCrop, Recipe, total_steps_of
 
 FORWARDS_A_STEP = 3  # a backward pass costs two forward passes: gradients of the weights and of the inputs
 OPERATIONS_A_MAC = 2  # a multiplication and an addition
@@ -32,19 +33,21 @@ class RecipeCost:
     macs: int  # multiply-adds of a forward pass of one image, convolutions and linear layers
     eval_image_size: int  # pixels a side in evaluation
     eval_macs: int
-    train_flops: int  # 3 forward passes x 2 operations x macs x samples
+    smaller_until_epoch: int  # the images of epochs before it are smaller than image_size
+    train_flops: int  # 3 forward passes x 2 operations x macs x samples, of each size
 
     def lines(self) -> tuple[str, ...]:
         """Say it in plain sentences."""
         size = f"{self.image_size} x {self.image_size}"
+        smaller = f", smaller ones until epoch {self.smaller_until_epoch}" * (self.smaller_until_epoch > 0)
         evaluated = f"; evaluation at {self.eval_image_size} x {self.eval_image_size}: {self.eval_macs:,}"
         return (
             f"{self.steps:,} steps of {self.batch_size:,} images, {self.steps_per_epoch:,} an epoch: "
             f"{self.epochs:,.1f} epochs of {self.train_images:,} images, {self.samples:,} images seen",
-            f"{self.params:,} parameters, {self.macs:,} multiply-adds an image of {size}"
+            f"{self.params:,} parameters, {self.macs:,} multiply-adds an image of {size}{smaller}"
             + evaluated * (self.eval_image_size != self.image_size),
             f"{self.train_flops / 1e15:,.3f} PFLOP of training: 2 operations a multiply-add, a backward pass as "
-            "two forward passes; evaluation is not counted",
+            "two forward passes; evaluation and the steps of the optimizer are not counted",
         )
 
 
@@ -63,6 +66,11 @@ def recipe_cost(recipe: Recipe, train_images: int | None = None, num_classes: in
     arch, evaluated = architecture_of(recipe, classes), recipe.view.crop_size
     net = count(lambda: ResNet(arch), recipe.image_size)
     same = evaluated == recipe.image_size
+    sizes = image_sizes(recipe)
+    macs = 0  # of all forward passes in training
+    for (size, start), (_, end) in pairwise([*sizes, (0, math.inf)]):
+        seen = int(min(end * per_epoch, samples) - min(start * per_epoch, samples))
+        macs += seen * (net.macs if size == recipe.image_size else count(lambda: ResNet(arch), size).macs)
     return RecipeCost(
         steps=steps,
         steps_per_epoch=steps_per_epoch,
@@ -76,8 +84,16 @@ def recipe_cost(recipe: Recipe, train_images: int | None = None, num_classes: in
         macs=net.macs,
         eval_image_size=evaluated,
         eval_macs=net.macs if same else count(lambda: ResNet(arch), evaluated).macs,
-        train_flops=FORWARDS_A_STEP * OPERATIONS_A_MAC * net.macs * samples,
+        smaller_until_epoch=sizes[-1][1],
+        train_flops=FORWARDS_A_STEP * OPERATIONS_A_MAC * macs,
     )
+
+
+def image_sizes(recipe: Recipe) -> list[tuple[int, int]]:
+    """Return the sides of images in training, each with the epoch that it begins with."""
+    crops = [each for each in recipe.augment if isinstance(each, ProgressiveCrop)]
+    sizes, ends = (crops[0].sizes, crops[0].until_epochs) if crops else ((), ())
+    return list(zip((*sizes, recipe.image_size), (0, *ends), strict=True))
 
 
 def data_size(recipe: Recipe, train_images: int | None, num_classes: int | None) -> tuple[int, int]:

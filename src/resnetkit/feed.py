@@ -26,9 +26,9 @@ from resnetkit.data.transforms import (
     Augmentation,
     Images,
     Preprocess,
+    ProgressiveCrop,
     RandomFlip,
     RandomPadCrop,
-    SmallerAtFirst,
     mean_image,
     random_stream,
 )
@@ -195,8 +195,8 @@ def array_augmentations(recipe: Recipe) -> list[Augmentation]:
         match augmentation:
             case r.PadCrop(padding=padding, mode=mode):
                 built.append(RandomPadCrop(padding, mode))
-            case r.SmallerAtFirst(sizes=sizes, until_epochs=until_epochs):
-                built.append(SmallerAtFirst(sizes, until_epochs))
+            case r.ProgressiveCrop(sizes=sizes, until_epochs=until_epochs):
+                built.append(ProgressiveCrop(sizes, until_epochs))
             case r.Flip(alternating=alternating):
                 built.append(RandomFlip(alternating))
     return built

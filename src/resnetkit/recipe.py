@@ -144,8 +144,11 @@ class PadCrop:
 
 
 @dataclass(frozen=True)
-class SmallerAtFirst:
-    """Take a random part of the image in the first epochs: of `sizes` pixels a side, each until its epoch."""
+class ProgressiveCrop:
+    """Take a random part of the image in the first epochs: of `sizes` pixels a side, each until its epoch.
+
+    Cheaper steps while there is least to learn from the whole image (after progressive resizing, Howard 2018).
+    """
 
     sizes: tuple[int, ...]
     until_epochs: tuple[int, ...]
@@ -238,7 +241,7 @@ class RandomErasing:
 
 
 Augmentation = (
-    PadCrop | SmallerAtFirst | Flip | RandomResizedCrop | Resize | ScaleJitter | RandomCrop | PcaLighting | RandAugment
+    PadCrop | ProgressiveCrop | Flip | RandomResizedCrop | Resize | ScaleJitter | RandomCrop | PcaLighting | RandAugment
     | TrivialAugment | ColorJitter | RandomErasing
 )  # fmt: skip
 

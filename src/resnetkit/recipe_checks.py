@@ -13,6 +13,7 @@ from resnetkit.recipe import (
     Muon,
     Normalize,
     PadCrop,
+    ProgressiveCrop,
     RandAugment,
     RandomCrop,
     RandomErasing,
@@ -21,8 +22,8 @@ from resnetkit.recipe import (
     Resize,
     ScaleJitter,
     Sgd,
-    SmallerAtFirst,
     StepDecay,
+    SubtractMeanImage,
     TrivialAugment,
 )
 
@@ -185,7 +186,7 @@ def place_problems(augmentation: Augmentation) -> list[str]:
             return [f"padding: expected 0 to {MAX_PADDING}, got {padding}"]
         case ScaleJitter(min_size=low, max_size=high) if low > high:
             return [f"min_size: expected at most max_size {high}, got {low}"]
-        case SmallerAtFirst(sizes=sizes, until_epochs=epochs) if (
+        case ProgressiveCrop(sizes=sizes, until_epochs=epochs) if (
             not sizes or len(sizes) != len(epochs) or min(*sizes, *epochs) < 1 or list(epochs) != sorted(set(epochs))
         ):
             return [f"sizes: expected sizes and rising until_epochs, as many, above 0, got {sizes} and {epochs}"]
@@ -216,7 +217,8 @@ def size_contradictions(recipe: Recipe) -> list[str]:
     """List the augmentations that do not lead to images of the input size."""
     if changes_whole_batches(recipe):
         repeated = recipe.repeated_augmentation is not None
-        return ["repeated_augmentation: expected augmentations of photos, as RandomResizedCrop"] * repeated
+        problem = "repeated_augmentation: expected augmentations of photos, as RandomResizedCrop"
+        return [problem] * repeated + progressive_problems(recipe)
     size = None if takes_any_size(recipe) else recipe.image_size  # of the sides that are known to be there at least
     found = []
     for place, augmentation in enumerate(recipe.augment):
@@ -237,11 +239,25 @@ def size_contradictions(recipe: Recipe) -> list[str]:
                 size = recipe.image_size
             case PadCrop():
                 size = recipe.image_size
-            case SmallerAtFirst() | Flip(alternating=True):
-                name = "alternating Flip" if isinstance(augmentation, Flip) else "SmallerAtFirst"
+            case ProgressiveCrop() | Flip(alternating=True):
+                name = "alternating Flip" if isinstance(augmentation, Flip) else "ProgressiveCrop"
                 found.append(f"augment.{place}: expected no {name} beside those of single images")
     if size != recipe.image_size:
         found.append("augment: expected a RandomResizedCrop or RandomCrop, which gives image_size")
+    return found
+
+
+def progressive_problems(recipe: Recipe) -> list[str]:
+    """List what is wrong with crops of a side that grows."""
+    crops = [(n, each) for n, each in enumerate(recipe.augment) if isinstance(each, ProgressiveCrop)]
+    found = [
+        f"augment.{place}.sizes: expected at most image_size {recipe.image_size}, got {max(crop.sizes)}"
+        for place, crop in crops
+        if crop.sizes and max(crop.sizes) > recipe.image_size
+    ]
+    found += [f"augment.{place}: expected one ProgressiveCrop, got another" for place, _ in crops[1:]]
+    if crops and isinstance(recipe.preprocess, SubtractMeanImage):
+        found.append(f"augment.{crops[0][0]}: expected Normalize beside ProgressiveCrop: a mean image has one size")
     return found
 
 
@@ -258,7 +274,7 @@ def takes_any_size(recipe: Recipe) -> bool:
 
 def changes_whole_batches(recipe: Recipe) -> bool:
     """Say whether the augmentations are those of whole batches in memory, and not of one image after another."""
-    return all(isinstance(augmentation, PadCrop | SmallerAtFirst | Flip) for augmentation in recipe.augment)
+    return all(isinstance(augmentation, PadCrop | ProgressiveCrop | Flip) for augmentation in recipe.augment)
 
 
 def constants_problems(

@@ -13,6 +13,7 @@ from torchvision.transforms import Compose, Normalize, ToTensor
 
 from resnetkit.data.transforms import (
     Preprocess,
+    ProgressiveCrop,
     RandomFlip,
     RandomPadCrop,
     mean_image,
@@ -100,6 +101,34 @@ def test_crops_are_drawn_evenly_over_all_places(padding: int) -> None:
         assert counts.max() < 180
 
 
+# --- progressive crop ---
+
+
+@given(data=st.data(), seed=st.integers(0, 99), epoch=st.integers(0, 7))
+def test_a_progressive_crop_is_a_part_of_each_image(data: st.DataObject, seed: int, epoch: int) -> None:
+    height, width = data.draw(st.integers(3, 8)), data.draw(st.integers(3, 8))
+    crop = ProgressiveCrop(sizes=(2, 3), until_epochs=(2, 5))
+    images = np.arange(5 * height * width * 3, dtype=np.int64).reshape(5, height, width, 3)  # all values differ
+    parts = crop.apply(images, crop.draw(seed, epoch, 0, len(images)))
+    if epoch >= 5:
+        assert parts is images
+        return
+    side = 2 if epoch < 2 else 3
+    assert parts.shape == (5, side, side, 3)
+    for image, part in zip(images, parts, strict=True):
+        ((top, left),) = np.argwhere(image[..., 0] == part[0, 0, 0])
+        np.testing.assert_array_equal(part, image[top : top + side, left : left + side])
+
+
+def test_progressive_crops_are_drawn_evenly_over_all_places() -> None:
+    crop = ProgressiveCrop(sizes=(3,), until_epochs=(1,))
+    images = np.arange(36).reshape(1, 6, 6, 1).repeat(16_000, axis=0)
+    corners = crop.apply(images, crop.draw(1, 0, 0, len(images)))[:, 0, 0, 0]
+    places, counts = np.unique(corners, return_counts=True)
+    assert places.tolist() == [6 * row + column for row in range(4) for column in range(4)]
+    assert counts.min() > 850 and counts.max() < 1150
+
+
 # --- flip ---
 
 
@@ -135,8 +164,8 @@ def test_half_of_the_images_are_flipped(alternating: bool) -> None:
     assert same == 0 if alternating else 0.45 < same < 0.55
 
 
-@pytest.mark.parametrize("augmentation", [RandomPadCrop(4, "zero"), RandomFlip(False)])
-def test_draws_differ_by_seed_epoch_and_place_only(augmentation: RandomPadCrop | RandomFlip) -> None:
+@pytest.mark.parametrize("augmentation", [RandomPadCrop(4, "zero"), RandomFlip(False), ProgressiveCrop((4,), (2,))])
+def test_draws_differ_by_seed_epoch_and_place_only(augmentation: RandomPadCrop | RandomFlip | ProgressiveCrop) -> None:
     words = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     drawn = [augmentation.draw(*of, 64).tobytes() for of in words]
     assert len(set(drawn)) == 4

@@ -64,7 +64,7 @@ class RandomPadCrop:
 
 
 @dataclass(frozen=True)
-class SmallerAtFirst:
+class ProgressiveCrop:
     """Take a random part of each image, of a side that depends on the epoch; from the last one on the whole image."""
 
     sizes: tuple[int, ...]  # pixels a side
