@@ -54,7 +54,7 @@ def file_of(name: str) -> Path:
 
 
 def ship(name: str, training: Training, twin: Training) -> None:
-    """Write a net's file; its figures are those that `evaluate` finds with its temperature."""
+    """Write a net's file, without figures."""
     tensors, said = checkpoint.read_weights(training.run / checkpoint.WEIGHTS)
     assert said
     metadata = {key: value for key, value in said.items() if key != "tensors_sha256"} | {
@@ -65,10 +65,16 @@ def ship(name: str, training: Training, twin: Training) -> None:
         "temperature": temperature_by(twin),
     }  # fmt: skip
     FOLDER.mkdir(exist_ok=True)
-    target = file_of(name)
-    checkpoint.save_weights(target, tensors, metadata | {"metrics": {}})
+    checkpoint.save_weights(file_of(name), tensors, metadata | {"metrics": {}})
+
+
+def keep_figures(target: Path) -> None:
+    """Put into a net's file the figures that `evaluate` finds with its temperature."""
+    tensors, said = checkpoint.read_weights(target)
+    assert said
     found = say("evaluate", str(target), "--data", DATA, "--json")
     figures = {key: found[key] for key in ("images", "top1", "top5", "loss", "ece", "ece_at_temperature_1")}
+    metadata = {key: value for key, value in said.items() if key != "tensors_sha256"}
     checkpoint.save_weights(target, tensors, metadata | {"metrics": {f"{DATA} test": figures}})
 
 
@@ -113,6 +119,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for name in NETS:
             target = file_of(name)
+            keep_figures(target)
             checks = say("verify", name, "--json")
             found = say("evaluate", name, "--data", DATA, "--json")
             found["model"] = found["model"].removeprefix(f"{FOLDER}/")
