@@ -1,6 +1,6 @@
 """What shortens training, one lever at a time: the same small budget on ResNet-20, on 45,000 images, decided on 5,000.
 
-run: python benchmarks/levers.py [SEED ...]      writes results/levers.json; 10 to 16 minutes of one core a run in float32
+run: python benchmarks/levers.py [SEED ...]      writes results/levers.json; 10 to 16 minutes of a core each in float32
 needs: CIFAR-10 (resnetkit data cifar10)
 
 Each run is a `resnetkit train` of the command line on one thread, as many at a time as there are cores; what is in the
