@@ -35,18 +35,20 @@ BASE = {
 }
 MUON = {"optim": '{"kind":"Muon","lr":0.06,"sgd_lr":0.1,"weight_decay":0.0005}'}
 OURS = {"optim": '{"kind":"Muon","lr":0.03,"momentum":0.8,"sgd_lr":0.3,"weight_decay":0.0005}'}
+SMALLER = {
+    "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"ProgressiveCrop","sizes":[24,28],'
+    '"until_epochs":[2,3]},{"kind":"Flip","alternating":true}]',
+    "total_epochs": "4.1",
+    "warmup.warmup_epochs": "0.82",
+}
 LEVERS: dict[str, dict[str, str]] = {
     "base": {},
     "Muon 0.06": MUON,
     "Muon 0.03, momentum 0.8, the rest at 0.3": OURS,
     "biases of norms 8 times as fast": {"optim.norm_bias_lr_factor": "8"},
     "stem starts whitening": {"whiten_stem": "true"},
-    "24, 28, 32 pixels, in as much arithmetic": {
-        "augment": '[{"kind":"PadCrop","padding":4,"mode":"reflect"},{"kind":"ProgressiveCrop","sizes":[24,28],'
-        '"until_epochs":[2,3]},{"kind":"Flip","alternating":true}]',
-        "total_epochs": "4.1",
-        "warmup.warmup_epochs": "0.82",
-    },
+    "24, 28, 32 pixels, in as much arithmetic": SMALLER,
+    "Muon 0.03 as above, with those pixels": OURS | SMALLER,
     "EMA 0.99": {"average_weights.decay": "0.99"},
     "cosine": {"schedule.kind": "Cosine", "schedule.after_warmup": "true"},
     "steps at 1/2 and 3/4": {"schedule.kind": "StepDecay", "schedule.drop_epochs": "[1.5,2.25]"},
