@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from resnetkit import schedule
 from resnetkit.data.division import folds_of
@@ -26,14 +26,12 @@ from resnetkit.load import load_all_but_head
 from resnetkit.losses import binary_cross_entropy, cross_entropy
 from resnetkit.models import Architecture, ResNet, find_architecture
 from resnetkit.models.batchnorm import synchronise_batchnorm, unfold
-from resnetkit.models.whitening import whiten
 from resnetkit.optim import build_lamb, build_muon, build_sgd
 from resnetkit.processes import ALONE, Processes
 from resnetkit.recipe import CrossEntropy, Lamb, Muon, Plateau, Recipe, StepDecay, total_steps_of, warmup_steps_of
 from resnetkit.recipe import Linear as LinearDecay
 from resnetkit.together import Together
 
-WHITENING_IMAGES = 1_000  # whose patches' covariance the first convolution starts from
 PENALTY_FOLDS = 5  # one of them decides how much the weights of a fitted head are held back
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # logits [N, classes] and targets to a scalar
@@ -105,10 +103,6 @@ def assemble(
     init_sha256 = start_from(model, recipe.init_from) if recipe.init_from and not goes_on else None
     if recipe.unfold_images and not goes_on:
         unfold(model, first_images(feed, recipe.unfold_images))
-    if recipe.whiten_stem and not goes_on:
-        if not isinstance(model.conv1, nn.Conv2d):
-            raise BadRequest("whiten_stem: expected a stem of one convolution", f"got model {recipe.model}")
-        whiten(model.conv1, first_images(feed, WHITENING_IMAGES))
     weights = class_weights_of(recipe, feed.train.labels, arch.num_classes)
     if recipe.frozen_start and not goes_on:
         fit_head(model.to(device), recipe, feed, processes, weights)

@@ -346,7 +346,6 @@ class Recipe:
     drop_path_rate: float = 0.0
     drop_path_shape: Literal["constant", "linear"] = "constant"  # over the blocks; linear: from 0 to the rate
     zero_init_last: bool = False  # start the last norm of each block at zero
-    whiten_stem: bool = False  # start the first convolution as one that whitens patches of the training images
     sync_batchnorm: bool = False  # BatchNorm's statistics over the micro-batches of all devices
     precise_bn_images: int = 0  # evaluate with the statistics of this many training images; 0: the running ones
     clip_grad_norm: float | None = None  # largest norm of all gradients together
