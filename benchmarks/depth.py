@@ -1,6 +1,6 @@
 """Does depth help, and only with shortcuts?  Four nets of the paper under one short recipe.
 
-run: python benchmarks/depth.py      writes results/depth.json and two pictures below docs/pictures; about three hours
+run: python benchmarks/depth.py      writes results/depth.json and docs/pictures/; about three hours of a core
 needs: CIFAR-10 (resnetkit data cifar10); bfloat16 in the CPU, or patience; matplotlib
 
 plain-20, plain-56, ResNet-20 and ResNet-56 by the recipe fast_resnet20.

@@ -195,7 +195,8 @@ def levers_compare(said: Mapping[str, Any]) -> bool:
     def gain(row: Mapping[str, Any]) -> float:
         return fmean(top1 - base[seed] for seed, top1 in zip(row["seeds"], row["top1"], strict=True))
 
-    deviation = fmean(variance(row["top1"]) for row in said["levers"].values() if len(row["top1"]) > 1) ** 0.5
+    some = [row["top1"] for row in said["levers"].values() if len(row["top1"]) > 1]
+    deviation = fmean(map(variance, some), [len(top1) - 1 for top1 in some]) ** 0.5
     return abs(deviation - said["deviation"]) <= EXACT and all(
         abs(gain(row) - row["gain"]) <= EXACT
         and abs(deviation * (2 / len(row["top1"])) ** 0.5 - row["gain_error"]) <= EXACT
